@@ -1,0 +1,113 @@
+# mWarp: build, check, test, demo. `make help` lists the targets. Needs Debian 12, Node 20 and npm; the rest is
+# installed by scripts/install-packages.sh (as root) or named by it (otherwise).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+CFLAGS  ?= -O2 -g
+WARN    := -std=gnu11 -Wall -Wextra -Werror
+BIN     := node_modules/.bin
+
+SOURCES     := $(shell find src -name '*.ts' 2>/dev/null)
+AGENT       := $(shell find src/agent src/protocol src/units.ts src/errors.ts -name '*.ts' 2>/dev/null)
+VMM_C       := $(wildcard native/vmm/*.c)
+GUEST_C     := $(wildcard native/guest/*.c)
+HOST_C      := $(wildcard native/host/*.c)
+WORKLOADS_C := $(wildcard test/workloads/*.c)
+
+NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
+           $(if $(GUEST_C),dist/native/mwarp-guest) \
+           $(if $(HOST_C),dist/native/warp-copy.node)
+BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
+WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
+MODULES := node_modules/.package-lock.json
+
+.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak demo clean packages native workloads
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+build: packages $(MODULES) dist/.tsc $(BUNDLE) native ## everything that runs: dist/
+	@echo "built: bin/mwarp"
+
+packages:
+	@scripts/install-packages.sh
+
+# npm writes this file on every install, so it is older than the lock file exactly when the lock file has changed.
+# Not `npm ci`: it wants every optional package of every platform in the lock file, and mirrors that serve one platform
+# cannot put them there. --no-save keeps the versions of the lock file and leaves the file alone.
+$(MODULES): package-lock.json package.json
+	npm install --no-save --ignore-scripts --no-progress --loglevel=error
+	@touch $@
+
+dist/.tsc: $(SOURCES) tsconfig.json $(MODULES)
+	$(BIN)/tsc -p .
+	@touch $@
+
+dist/agent.mjs: $(AGENT) $(MODULES)
+	@mkdir -p $(@D)
+	$(BIN)/esbuild src/agent/main.ts --bundle --platform=node --format=esm --target=node20 --log-level=warning --outfile=$@
+
+native: $(NATIVE) ## the C parts only
+
+dist/native/libmwarp-vmm.so: $(VMM_C) $(wildcard native/vmm/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -fPIC -shared -o $@ $(VMM_C) -lpthread -ldl
+
+dist/native/mwarp-guest: $(GUEST_C) $(wildcard native/guest/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -static -o $@ $(GUEST_C)
+
+dist/native/warp-copy.node: $(HOST_C) $(wildcard native/host/*.h) $(MODULES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -fPIC -shared -I node_modules/node-api-headers/include -o $@ $(HOST_C) -lpthread
+
+workloads: $(WORKLOADS) dist/test-support/capture ## the C programs of the tests
+
+dist/test-support/%: test/support/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -o $@ $<
+
+dist/test/%: test/workloads/%.c $(wildcard test/workloads/*.h) $(wildcard test/workloads/common.c)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -static -o $@ $< $(wildcard test/workloads/common.c) -lpthread
+
+check: $(MODULES) check-types check-style check-walls check-unused unit ## types, lint, import walls, unused code, unit tests
+
+check-types: $(MODULES)
+	$(BIN)/tsc --noEmit -p .
+	$(BIN)/tsc --noEmit -p test
+
+check-style: $(MODULES)
+	$(BIN)/biome check --error-on-warnings .
+	scripts/check-c-format.sh
+
+check-walls:
+	node scripts/check-imports.mjs
+	node scripts/check-tree.mjs
+	node scripts/check-promises.mjs
+
+check-unused: $(MODULES)
+	$(BIN)/knip --no-progress
+
+unit: $(MODULES) workloads ## unit tests only
+	node scripts/run-tests.mjs unit
+
+e2e: build workloads ## end-to-end tests only (boots VMs; root)
+	node scripts/run-tests.mjs e2e
+
+test: build check-types check-style check-walls check-unused workloads ## build, checks, unit and end-to-end tests
+	node scripts/run-tests.mjs unit e2e
+
+soak: build workloads ## the crash matrix in full, 200 moves against the adversary, every lie (hours)
+	MWARP_TEST_LONG=1 node scripts/run-tests.mjs e2e -- 10-crash-matrix 11-adversary 12-lying-agent
+
+demo: build ## a Redis moves between two VMs and back
+	bin/mwarp demo
+
+clean: ## remove what the build made
+	rm -rf dist coverage test-results
