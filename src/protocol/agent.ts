@@ -1,0 +1,284 @@
+/**
+ * The agent protocol: what the host asks of the resident agent in a guest, over one virtio-serial port.
+ *
+ * Byte stream. On every (re)connect the host sends SYNC followed by a 16-byte nonce, and repeats that until the agent
+ * answers with SYNC_ACK and the same nonce; both then speak frames. The agent looks for SYNC at any time, because a
+ * host that vanished may have left half a frame in the port; the host drops everything before its own SYNC_ACK.
+ * An agent that starts sends SYNC_ACK with a nonce of its own: a host that was talking to its predecessor connects anew.
+ * SYNC values are computed (frame.ts), so that no file that travels through the channel contains them.
+ *
+ * Frame: u32le length of what follows | u8 kind | u32le id | u32le JSON length | JSON | binary payload.
+ *
+ * Every request has an id and ends with exactly one `response` or `error`. Between, `chunk` frames of the same id carry
+ * binary data: up (host to agent) and down (agent to host), each direction closed by `end`. JSON of a chunk is `{}` or
+ * names a sub-stream (`{"fd":1}`). The sender of chunks may have at most STREAM_WINDOW_BYTES unacknowledged; the
+ * receiver grants more with `credit` ({"bytes": n}) when it has consumed them. `cancel` asks the agent to stop a
+ * request. `event` frames (id 0) come from the agent unasked.
+ */
+import * as z from "zod/mini";
+import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
+
+export const AGENT_PROTOCOL_VERSION = 2;
+export const AGENT_PORT_NAME = "org.mwarp.agent.0";
+export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
+export const CHUNK_BYTES = 256 * 1024;
+export const STREAM_WINDOW_BYTES = 2 * 1024 * 1024;
+
+export const FrameKind = {
+  request: 1,
+  response: 2,
+  error: 3,
+  chunk: 4,
+  end: 5,
+  cancel: 6,
+  event: 7,
+  credit: 8,
+} as const;
+export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
+
+/** Id of a migration: time-ordered, path-safe. */
+export const MigrationIdSchema = z.string().check(z.regex(/^[a-z0-9-]{8,40}$/));
+const uint = z.int().check(z.minimum(0));
+const empty = z.object({});
+
+/** A task of the container. `nsPid` is its pid inside the container: the same on both sides, and the id in CRIU's image names. */
+export const TaskSchema = z.object({ pid: uint, nsPid: uint });
+export type Task = z.infer<typeof TaskSchema>;
+/** A task with the guest-physical address of its page-table root (mm->pgd, the kernel half under PTI: complete). */
+export const TaskRootSchema = z.object({
+  pid: uint,
+  nsPid: uint,
+  rootGpa: uint,
+  /** Kernel virtual address of its task_struct, decimal string. */
+  taskAddress: z.string(),
+});
+export type TaskRoot = z.infer<typeof TaskRootSchema>;
+
+/** A file of an image directory; contents follow as one byte stream, in list order. */
+export const ImageFileSchema = z.object({
+  name: z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/)),
+  bytes: uint,
+});
+export type ImageFile = z.infer<typeof ImageFileSchema>;
+
+/** A run of pages of one task; `page` is virtual address / 4096. */
+export const PageRunSchema = z.object({ nsPid: uint, page: uint, pages: uint });
+export type PageRun = z.infer<typeof PageRunSchema>;
+
+export const GuestInfoSchema = z.object({
+  protocol: z.int(),
+  agentVersion: z.string(),
+  /** Changes at each boot of the VM. */
+  bootId: z.string(),
+  hostname: z.string(),
+  kernel: z.string(),
+  criuVersion: z.nullable(z.string()),
+  runcVersion: z.nullable(z.string()),
+  memTotalBytes: uint,
+  memAvailableBytes: uint,
+  swapTotalBytes: uint,
+  transparentHugepages: z.string(),
+  /** Sorted flags of the first processor in /proc/cpuinfo. */
+  cpuFlags: z.array(z.string()),
+  /** Virtual address at which the kernel maps physical address 0, decimal string (does not fit a number). */
+  directMapBase: z.string(),
+  /**
+   * Virtual address of the struct page array and the offsets mWarp reads, from BTF and kallsyms. `mappingOffset` is
+   * that of page->mapping, whose low bits tell an anonymous page from a KSM page and from the zero pages.
+   */
+  structPage: z.object({
+    vmemmapBase: z.string(),
+    bytes: uint,
+    flagsOffset: uint,
+    compoundHeadOffset: uint,
+    mappingOffset: uint,
+    refcountOffset: uint,
+  }),
+  /** Offsets in task_struct and mm_struct, from BTF. */
+  taskStruct: z.object({ pidOffset: uint, mmOffset: uint, mmPgdOffset: uint }),
+  /** GPA of the kernel's own page-table root (init_mm / swapper_pg_dir). */
+  kernelRootGpa: uint,
+});
+export type GuestInfo = z.infer<typeof GuestInfoSchema>;
+
+/** A word to write into a restored task before it runs: 16 hex digits, little-endian value, at a virtual address. */
+export const PokeSchema = z.object({ nsPid: uint, address: uint, valueHex: z.string() });
+export type Poke = z.infer<typeof PokeSchema>;
+
+/** Which way a method's chunks flow. */
+export type StreamDirection = "none" | "up" | "down" | "both";
+
+const method = <P extends z.ZodMiniType, R extends z.ZodMiniType, S extends StreamDirection>(
+  stream: S,
+  params: P,
+  result: R,
+) => ({
+  stream,
+  params,
+  result,
+});
+
+const migration = z.object({ migration: MigrationIdSchema });
+
+export const agentMethods = {
+  /** Version check; the first request on every connection. */
+  hello: method("none", z.object({ protocol: z.int() }), GuestInfoSchema),
+  /** The same facts, read again (free memory changes). */
+  info: method("none", empty, GuestInfoSchema),
+  /** Runs a command as root in the guest: for operators and tests. Up: stdin. Down: {"fd":1|2}. */
+  "guest.exec": method(
+    "both",
+    z.object({ argv: z.array(z.string()).check(z.minLength(1)) }),
+    z.object({ exitCode: z.int() }),
+  ),
+
+  "rootfs.has": method("none", z.object({ digest: z.string() }), z.object({ present: z.boolean() })),
+  /** Up: a tar archive of the root file system. The agent checks the digest before the layer becomes visible. */
+  "rootfs.put": method("up", z.object({ digest: z.string(), bytes: uint }), empty),
+
+  "container.run": method("none", z.object({ spec: ContainerSpecSchema }), z.object({ pid: uint })),
+  "container.list": method("none", empty, z.object({ containers: z.array(ContainerStateSchema) })),
+  /** Up: stdin. Down: {"fd":1|2}. Cancel kills the process. */
+  "container.exec": method(
+    "both",
+    z.object({
+      name: NameSchema,
+      argv: z.array(z.string()).check(z.minLength(1)),
+      env: z.array(z.string()),
+      cwd: z.nullable(z.string()),
+    }),
+    z.object({ exitCode: z.int() }),
+  ),
+  /** Down: log lines in the CRI format: RFC 3339 time, stream, F, text. `follow` goes on until cancelled or the container ends. */
+  "container.logs": method(
+    "down",
+    z.object({ name: NameSchema, follow: z.boolean(), tail: z.nullable(uint) }),
+    empty,
+  ),
+  /** With `id`, only the container whose spec has it: another one of the same name is `MWARP_E_CONTAINER_UNKNOWN`. */
+  "container.remove": method(
+    "none",
+    z.object({ name: NameSchema, force: z.boolean(), id: z.optional(z.string()) }),
+    empty,
+  ),
+
+  // --- source side of a migration, in the order of use ---
+  /** Before the freeze: image directory on tmpfs with the static parent, a look at what the container uses. Changes nothing of the container. */
+  "source.prepare": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, name: NameSchema }),
+    z.object({
+      spec: ContainerSpecSchema,
+      tasks: z.array(TaskSchema),
+      /** Anonymous memory of all tasks, from smaps_rollup. */
+      anonymousBytes: uint,
+      memoryBytes: uint,
+      writableLayerBytes: uint,
+      /** Resources that cannot move, each named: "pid 7 fd 3: io_uring". Empty when all is well. */
+      unsupported: z.array(z.string()),
+    }),
+  ),
+  /** Link down, cgroup.freeze=1, waits for `frozen 1`. */
+  "source.freeze": method("none", migration, z.object({ tasks: z.array(TaskSchema) })),
+  /**
+   * clear_refs on the frozen tasks, then `runc checkpoint` against the static parent; answers once the post-dump hook is
+   * held and the cgroup is frozen again. With `pageServer` (method cold) no parent is used and pages go there.
+   * Down: the image files.
+   */
+  "source.dump": method(
+    "down",
+    z.object({
+      migration: MigrationIdSchema,
+      pageServer: z.nullable(z.object({ address: z.string(), port: uint })),
+    }),
+    z.object({ files: z.array(ImageFileSchema), roots: z.array(TaskRootSchema) }),
+  ),
+  /** Down: the bytes of the runs, in order, from /proc/PID/mem of the frozen tasks. */
+  "source.readPages": method(
+    "down",
+    z.object({ migration: MigrationIdSchema, runs: z.array(PageRunSchema) }),
+    empty,
+  ),
+  /** Down: tar of the writable layer (upper directory, xattrs and whiteouts kept) and the log. */
+  "source.layer": method("down", migration, z.object({ bytes: uint })),
+  /** After commit: the source container ends for good; idempotent. */
+  "source.retire": method("none", migration, empty),
+  /** Before commit: CRIU lets go, the container is thawed and its link is up again; idempotent. */
+  "source.abort": method("none", migration, empty),
+
+  // --- destination side ---
+  /** Before the freeze: bundle, root file system, network namespace with its link down, image directory on tmpfs. */
+  "destination.prepare": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, spec: ContainerSpecSchema }),
+    empty,
+  ),
+  /** Method cold: starts `criu page-server`; pages land in the image directory. */
+  "destination.pageServer": method("none", migration, z.object({ address: z.string(), port: uint })),
+  /** Up: the image files, in list order. */
+  "destination.images": method(
+    "up",
+    z.object({ migration: MigrationIdSchema, files: z.array(ImageFileSchema) }),
+    empty,
+  ),
+  /** Up: tar from source.layer. */
+  "destination.layer": method("up", z.object({ migration: MigrationIdSchema, bytes: uint }), empty),
+  /** `runc restore`; answers when the pre-resume hook is held and the container is frozen by its cgroup. */
+  "destination.restore": method(
+    "none",
+    migration,
+    z.object({
+      roots: z.array(TaskRootSchema),
+      /** Bytes of page contents in the image directory: what a cold migration brought over the network. */
+      pagesBytes: uint,
+    }),
+  ),
+  /** Faults the runs in, by one-byte writes through /proc/PID/mem. Never after anything was exchanged: it would destroy data. */
+  "destination.populate": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, runs: z.array(PageRunSchema) }),
+    z.object({ pages: uint }),
+  ),
+  /** Up: bytes for the runs, written through /proc/PID/mem. Before the exchange only. */
+  "destination.writePages": method(
+    "up",
+    z.object({ migration: MigrationIdSchema, runs: z.array(PageRunSchema) }),
+    empty,
+  ),
+  /** After commit: pokes (u64 words, e.g. rseq_cs), the hook returns, thaw, link up, gratuitous ARP. Idempotent. */
+  "destination.resume": method(
+    "none",
+    z.object({
+      migration: MigrationIdSchema,
+      pokes: z.array(PokeSchema),
+    }),
+    empty,
+  ),
+  /** Frees the image directory once runc has exited 0; answers with the container's state. */
+  "destination.finish": method("none", migration, z.object({ pid: uint })),
+  /** Before commit: everything this migration made in the VM goes; idempotent. */
+  "destination.abort": method("none", migration, empty),
+} as const;
+
+export type AgentMethods = typeof agentMethods;
+export type AgentMethod = keyof AgentMethods;
+export type AgentParams<M extends AgentMethod> = z.infer<AgentMethods[M]["params"]>;
+export type AgentResult<M extends AgentMethod> = z.infer<AgentMethods[M]["result"]>;
+
+/** Events the agent sends unasked. */
+export const AgentEventSchema = z.discriminatedUnion("event", [
+  z.object({ event: z.literal("containerExited"), name: z.string(), exitCode: z.nullable(z.int()) }),
+  z.object({
+    event: z.literal("log"),
+    level: z.enum(["debug", "info", "warn", "error"]),
+    message: z.string(),
+  }),
+]);
+export type AgentEvent = z.infer<typeof AgentEventSchema>;
+
+/** JSON of an `error` frame. `detail` quotes the tool that failed (runc, CRIU), last lines first to matter. */
+export const AgentErrorSchema = z.object({
+  code: z.string(),
+  message: z.string(),
+  detail: z.array(z.string()),
+});

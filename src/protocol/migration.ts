@@ -1,0 +1,117 @@
+/** Migrations as other programs see them: the request, the events, the report. The report is a contract (DESIGN.md, section 7). */
+import * as z from "zod/mini";
+import { errorCodes } from "../errors.js";
+
+export const migrationMethods = ["warp", "cold"] as const;
+export const MigrationMethodSchema = z.enum(migrationMethods);
+export type MigrationMethod = z.infer<typeof MigrationMethodSchema>;
+
+/** `auto` lets the planner choose per extent; `remap` exchanges all that can be; `copy` needs no preloaded library. */
+export const backendChoices = ["auto", "remap", "copy"] as const;
+export const BackendChoiceSchema = z.enum(backendChoices);
+export type BackendChoice = z.infer<typeof BackendChoiceSchema>;
+
+export const MigrationRequestSchema = z.object({
+  container: z.string(),
+  to: z.string(),
+  method: MigrationMethodSchema,
+  backend: BackendChoiceSchema,
+  dryRun: z.boolean(),
+  /** Limit for the whole migration up to the commit, ms; null for the default. */
+  timeoutMs: z.nullable(z.int()),
+  /** Limit for how long the container may stand still before the commit, ms; null for none. */
+  maxDowntimeMs: z.nullable(z.int()),
+  /** Limit for how long both VMs may stand still until the exchange of frames begins, ms; null for the default. */
+  maxStunMs: z.nullable(z.int()),
+});
+export type MigrationRequest = z.infer<typeof MigrationRequestSchema>;
+
+export const phases = [
+  "preflight",
+  "prepare",
+  "dump",
+  "transfer",
+  "restore",
+  "populate",
+  "warp",
+  "resume",
+  "retire",
+] as const;
+export const PhaseSchema = z.enum(phases);
+export type Phase = z.infer<typeof PhaseSchema>;
+
+const ms = z.number();
+const count = z.int();
+
+export const MigrationReportSchema = z.object({
+  id: z.string(),
+  container: z.string(),
+  from: z.string(),
+  to: z.string(),
+  method: MigrationMethodSchema,
+  /** What did the work: `remap` when any page was remapped, else `copy`; null for methods that exchange nothing. */
+  backend: z.nullable(z.enum(["remap", "copy"])),
+  outcome: z.enum(["committed", "aborted", "refused"]),
+  error: z.nullable(
+    z.object({
+      code: z.enum(errorCodes),
+      message: z.string(),
+      hint: z.string(),
+      phase: PhaseSchema,
+      /** Every reason when preflight refused; CRIU's or runc's last lines otherwise. */
+      details: z.array(z.string()),
+    }),
+  ),
+  /** ISO 8601, host clock. */
+  startedAt: z.string(),
+  time_ms: z.object({
+    total: ms,
+    /** From just before the freeze was asked for to just after the destination said it runs, host clock: never less than the truth. */
+    downtime: ms,
+    phases: z.record(PhaseSchema, ms),
+  }),
+  stun_ms: z.object({ source: ms, destination: ms }),
+  memory: z.object({
+    bytes: count,
+    pages: count,
+    remapped_pages: count,
+    copied_pages: count,
+    /** Pages whose source frame other tasks of the container map too: exchanged once, copied for the others. */
+    shared_pages: count,
+    image_bytes: count,
+    channel_bytes: count,
+    extents: count,
+  }),
+});
+export type MigrationReport = z.infer<typeof MigrationReportSchema>;
+
+/**
+ * What was done with pages of the mWarp table: `exchange`, the frame was the container's alone (the planner may still have copied
+ * it, when that is cheaper); `copy`, somebody else holds it, too; `shared`, a task of the container shares it with another
+ * one, to which it went.
+ */
+export const PageTreatmentSchema = z.enum(["exchange", "copy", "shared"]);
+export type PageTreatment = z.infer<typeof PageTreatmentSchema>;
+
+/** Pages contiguous in the address space and on both sides, as they were inside the stun. All in units of 4 KiB. */
+export const TableRunSchema = z.object({
+  /** Pid inside the container. */
+  task: count,
+  /** Virtual address / 4096. */
+  page: count,
+  pages: count,
+  treatment: PageTreatmentSchema,
+  /** Guest-physical address / 4096. */
+  source_frame: count,
+  destination_frame: count,
+});
+export type TableRun = z.infer<typeof TableRunSchema>;
+
+/** Live events of a migration, in order; `done` is last. */
+export const MigrationEventSchema = z.discriminatedUnion("event", [
+  z.object({ event: z.literal("phase"), id: z.string(), phase: PhaseSchema, elapsed_ms: ms }),
+  z.object({ event: z.literal("note"), id: z.string(), message: z.string() }),
+  z.object({ event: z.literal("committed"), id: z.string(), elapsed_ms: ms }),
+  z.object({ event: z.literal("done"), id: z.string(), report: MigrationReportSchema }),
+]);
+export type MigrationEvent = z.infer<typeof MigrationEventSchema>;
