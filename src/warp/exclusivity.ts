@@ -1,0 +1,61 @@
+/**
+ * Which source frames belong to the container alone (invariant I3).
+ *
+ * Each leaf that maps a folio holds one reference to it: a 2 MiB leaf one, each 4 KiB leaf one. A folio is exclusive
+ * when it is anonymous and its reference count equals the number of its leaves that this walk has found. Any other
+ * holder makes the count higher: a task outside the container, the swap cache, a pin (O_DIRECT, vmsplice, zero-copy
+ * send), a batch of the LRU lists, migration or compaction under way. KSM and zero pages are not anonymous by their
+ * mapping word. When in doubt a page is not exclusive: copying from the source is always safe.
+ */
+import type { Walk } from "./address-space-walk.js";
+import { FrameCounts, FrameSet } from "./frame-set.js";
+import { Leaf } from "./pagewalk.js";
+import type { StructPages } from "./struct-page.js";
+
+const USER_PAGE = Leaf.present | Leaf.user;
+
+/** For each wanted page 1 when its frame is exclusive, else 0. Reads the struct pages it needs. */
+export function exclusivePages(walk: Walk, structPages: StructPages): Uint8Array {
+  const { frames, flags } = walk;
+  const total = frames.length;
+
+  const asked = new FrameSet();
+  for (let position = 0; position < total; position++) {
+    if (isUserPage(flags[position])) asked.add(representative(frames[position], flags[position]));
+  }
+  structPages.read(asked);
+
+  // Head of each page's folio plus one; 0 when not known.
+  const heads = new Uint32Array(total);
+  const leaves = new FrameCounts();
+  const others = new FrameSet();
+  for (let position = 0; position < total; position++) {
+    if (!isUserPage(flags[position])) continue;
+    const head = structPages.headOf(representative(frames[position], flags[position]));
+    if (head < 0) continue;
+    heads[position] = head + 1;
+    if ((flags[position] & Leaf.first) !== 0) leaves.increment(head);
+    if (!asked.has(head)) others.add(head);
+  }
+  structPages.read(others);
+
+  const exclusive = new Uint8Array(total);
+  for (let position = 0; position < total; position++) {
+    const head = heads[position] - 1;
+    if (head < 0) continue;
+    const references = structPages.referencesOf(head);
+    if (references > 0 && references === leaves.get(head)) exclusive[position] = 1;
+  }
+  return exclusive;
+}
+
+function isUserPage(flags: number): boolean {
+  return (flags & USER_PAGE) === USER_PAGE;
+}
+
+/** The frame that is asked for its folio: of a huge leaf the first, so that 512 pages cost one struct page. */
+function representative(frame: number, flags: number): number {
+  if ((flags & Leaf.huge2M) !== 0) return (frame & ~0x1ff) >>> 0;
+  if ((flags & Leaf.huge1G) !== 0) return (frame & ~0x3ffff) >>> 0;
+  return frame;
+}

@@ -1,0 +1,80 @@
+/**
+ * Sets and counters keyed by frame number. Both are arrays in chunks made on first use: no hashing, so no guest can
+ * choose frames that collide, and memory follows the frames really met, not the size of the VM.
+ */
+
+const SET_SHIFT = 15;
+const SET_FRAMES = 1 << SET_SHIFT;
+const COUNT_SHIFT = 12;
+const COUNT_FRAMES = 1 << COUNT_SHIFT;
+
+export class FrameSet {
+  readonly #chunks: (Uint32Array | undefined)[] = [];
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Adds `frame`; false when it was in already. */
+  add(frame: number): boolean {
+    const number = frame >>> SET_SHIFT;
+    let chunk = this.#chunks[number];
+    if (chunk === undefined) {
+      chunk = new Uint32Array(SET_FRAMES >>> 5);
+      this.#chunks[number] = chunk;
+    }
+    const word = (frame & (SET_FRAMES - 1)) >>> 5;
+    const bit = 1 << (frame & 31);
+    if ((chunk[word] & bit) !== 0) return false;
+    chunk[word] |= bit;
+    this.#size++;
+    return true;
+  }
+
+  has(frame: number): boolean {
+    const chunk = this.#chunks[frame >>> SET_SHIFT];
+    return chunk !== undefined && (chunk[(frame & (SET_FRAMES - 1)) >>> 5] & (1 << (frame & 31))) !== 0;
+  }
+
+  /** Visits, in ascending order, each group of 64 frames that has a member; bit n of low and high is frame first+n, first+32+n. */
+  forEachGroup(visit: (first: number, low: number, high: number) => void): void {
+    // forEach skips the holes of a sparse array, in ascending order.
+    this.#chunks.forEach((chunk, number) => {
+      if (chunk === undefined) return;
+      const base = number * SET_FRAMES;
+      for (let word = 0; word < chunk.length; word += 2) {
+        const low = chunk[word];
+        const high = chunk[word + 1];
+        if ((low | high) !== 0) visit(base + word * 32, low, high);
+      }
+    });
+  }
+}
+
+/** A number below 2^32 for each frame; 0 when never set. */
+export class FrameCounts {
+  readonly #chunks: (Uint32Array | undefined)[] = [];
+
+  get(frame: number): number {
+    const chunk = this.#chunks[frame >>> COUNT_SHIFT];
+    return chunk === undefined ? 0 : chunk[frame & (COUNT_FRAMES - 1)];
+  }
+
+  set(frame: number, value: number): void {
+    this.#chunk(frame)[frame & (COUNT_FRAMES - 1)] = value;
+  }
+
+  increment(frame: number): void {
+    this.#chunk(frame)[frame & (COUNT_FRAMES - 1)]++;
+  }
+
+  #chunk(frame: number): Uint32Array {
+    const number = frame >>> COUNT_SHIFT;
+    const present = this.#chunks[number];
+    if (present !== undefined) return present;
+    const made = new Uint32Array(COUNT_FRAMES);
+    this.#chunks[number] = made;
+    return made;
+  }
+}

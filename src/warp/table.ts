@@ -1,0 +1,139 @@
+/**
+ * The mWarp table: for each wanted page its frame on the source, its frame on the destination, and what may be done with
+ * them. Built with both guests paused, from their own page tables; good only until either runs again.
+ */
+import { MwarpError } from "../errors.js";
+import type { PageRun } from "../protocol/agent.js";
+import { type Walk, walkWanted } from "./address-space-walk.js";
+import { exclusivePages } from "./exclusivity.js";
+import { FrameSet } from "./frame-set.js";
+import { KernelMemory } from "./kernel-va.js";
+import { confirmRoots } from "./live-tasks.js";
+import { selectRuns, type WantedPages } from "./page-ranges.js";
+import { Leaf } from "./pagewalk.js";
+import type { GuestView, SourceView } from "./physical-memory.js";
+import { RamMap } from "./ram-map.js";
+import { StructPages } from "./struct-page.js";
+
+/** What is to be done with a page. */
+export const PageClass = {
+  /** Source frame is the container's alone, destination frame was written by the destination guest: may be exchanged. */
+  exchange: 0,
+  /** Source frame has, or may have, other users (also the zero pages): its bytes are copied. */
+  copy: 1,
+  /** Same source frame as an exchanged page: copied before the exchange. */
+  shared: 2,
+  /** No present leaf on the source, or none on the destination that may be written to: fault in and build again. */
+  missing: 3,
+} as const;
+
+export interface WarpTable {
+  readonly wanted: WantedPages;
+  /** Frame numbers by position in the wanted order; of no meaning where the page is missing. */
+  readonly sourceFrames: Uint32Array;
+  readonly destinationFrames: Uint32Array;
+  readonly classes: Uint8Array;
+  readonly source: RamMap;
+  readonly destination: RamMap;
+  readonly counts: TableCounts;
+  /** Pages to fault in before the next try; both empty when the table is complete. */
+  readonly missing: { readonly source: readonly PageRun[]; readonly destination: readonly PageRun[] };
+}
+
+export interface TableCounts {
+  readonly exchange: number;
+  readonly copy: number;
+  readonly shared: number;
+  readonly missingSource: number;
+  readonly missingDestination: number;
+}
+
+/** The two walks joined, before anyone asks what is missing. */
+interface Classified {
+  readonly classes: Uint8Array;
+  readonly counts: TableCounts;
+}
+
+const SOURCE_NEEDS = Leaf.present | Leaf.user;
+/** Written by the destination guest since it allocated the frame (I8), private to one leaf (checked: each frame once). */
+const DESTINATION_NEEDS = Leaf.present | Leaf.user | Leaf.writable | Leaf.dirty;
+
+/**
+ * Walks both guests and classifies every wanted page. Both VMs must be paused from before the call until the plan is
+ * carried out. Missing pages are not an error: see `missing`.
+ * Throws MWARP_E_WARP when a task has ended, a guest's tables cannot be right, or two pages claim one destination frame (I2, I3).
+ */
+export function buildTable(options: {
+  readonly source: SourceView;
+  readonly destination: GuestView;
+  readonly wanted: WantedPages;
+}): WarpTable {
+  const { wanted } = options;
+  const source = new RamMap(options.source.layout);
+  const destination = new RamMap(options.destination.layout);
+  const sourceKernel = kernelOf(options.source, source);
+  confirmRoots(sourceKernel, options.source);
+  confirmRoots(kernelOf(options.destination, destination), options.destination);
+  const from = walkWanted(options.source, source, wanted);
+  const to = walkWanted(options.destination, destination, wanted);
+  const { levels, structPage } = options.source;
+  const exclusive = exclusivePages(from, new StructPages(sourceKernel, levels, structPage));
+  const { classes, counts } = classify(from, to, exclusive);
+  return {
+    wanted,
+    sourceFrames: from.frames,
+    destinationFrames: to.frames,
+    classes,
+    source,
+    destination,
+    counts,
+    missing: {
+      source: counts.missingSource === 0 ? [] : selectRuns(wanted, (at) => !has(from, at, SOURCE_NEEDS)),
+      destination:
+        counts.missingDestination === 0 ? [] : selectRuns(wanted, (at) => !has(to, at, DESTINATION_NEEDS)),
+    },
+  };
+}
+
+/** Whether every page has its two frames: only such a table may be carried out. */
+export function isComplete(table: WarpTable): boolean {
+  return table.counts.missingSource === 0 && table.counts.missingDestination === 0;
+}
+
+const kernelOf = (guest: GuestView, ram: RamMap): KernelMemory =>
+  new KernelMemory(guest.memory, ram, guest.levels, guest.kernelRootGpa);
+
+function classify(from: Walk, to: Walk, exclusive: Uint8Array): Classified {
+  const total = exclusive.length;
+  const classes = new Uint8Array(total);
+  const perClass = [0, 0, 0, 0];
+  const written = new FrameSet();
+  const exchanged = new FrameSet();
+  let missingSource = 0;
+  let missingDestination = 0;
+  for (let position = 0; position < total; position++) {
+    const sourceReady = has(from, position, SOURCE_NEEDS);
+    const destinationReady = has(to, position, DESTINATION_NEEDS);
+    if (!sourceReady) missingSource++;
+    if (!destinationReady) missingDestination++;
+    else if (!written.add(to.frames[position])) {
+      throw new MwarpError(
+        "MWARP_E_WARP",
+        `destination frame ${to.frames[position]} is mapped by two of the pages to move`,
+      );
+    }
+    let verdict: number = PageClass.missing;
+    if (sourceReady && destinationReady) {
+      if (exclusive[position] === 0) verdict = PageClass.copy;
+      else verdict = exchanged.add(from.frames[position]) ? PageClass.exchange : PageClass.shared;
+    }
+    classes[position] = verdict;
+    perClass[verdict]++;
+  }
+  const [exchange, copy, shared] = perClass;
+  return { classes, counts: { exchange, copy, shared, missingSource, missingDestination } };
+}
+
+function has(walk: Walk, position: number, needs: number): boolean {
+  return (walk.flags[position] & needs) === needs;
+}

@@ -1,0 +1,130 @@
+/** Processes that stand for VMMs: a shared memory file each, and obedience to a library's few requests (holder.c). */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, expect } from "vitest";
+import { MwarpError } from "../../../src/errors.js";
+import { byteCount, gpa, hva, PAGE_BYTES } from "../../../src/units.js";
+import type { MemoryLayout } from "../../../src/vm/types.js";
+import type { MapExtents, VmmFile } from "../../../src/vm/vmm-library.js";
+import { RamMap } from "../../../src/warp/ram-map.js";
+
+const root = path.resolve(import.meta.dirname, "../../..");
+/** Pages of a holder's memory. */
+export const PAGES = 4096;
+let folder = "";
+
+/** A process that stands for a VMM: a shared memfd, mapped, each page filled with its own number and the seed. */
+export class MemoryHolder implements AsyncDisposable {
+  private constructor(
+    readonly child: ChildProcess,
+    readonly layout: MemoryLayout,
+    readonly fd: number,
+  ) {}
+
+  static async start(seed: number): Promise<MemoryHolder> {
+    const child = spawn(path.join(folder, "holder"), [String(PAGES), String(seed)], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const line = await new Promise<string>((resolve, reject) => {
+      child.stdout?.once("data", (data: Buffer) => resolve(data.toString()));
+      child.once("error", reject);
+      child.once("exit", () => reject(new Error("the memory holder ended")));
+    });
+    const bytes = byteCount(PAGES * PAGE_BYTES);
+    const layout = {
+      regions: [{ gpa: gpa(0), hva: hva(Number.parseInt(line, 16)), bytes }],
+      bytes,
+      hostPageBytes: byteCount(PAGE_BYTES),
+    };
+    return new MemoryHolder(child, layout, openSync(`/proc/${child.pid}/mem`, "r+"));
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
+  get ram(): RamMap {
+    return new RamMap(this.layout);
+  }
+
+  /** The first word of a page: page number and seed, as filled. */
+  word(frame: number): string {
+    const into = Buffer.alloc(PAGE_BYTES);
+    readSync(this.fd, into, 0, PAGE_BYTES, this.layout.regions[0].hva + frame * PAGE_BYTES);
+    const first = into.readBigUInt64LE(0);
+    // A torn page does not count as any page.
+    for (let at = 0; at < PAGE_BYTES; at += 8) if (into.readBigUInt64LE(at) !== first) return "torn";
+    return `${first >> 32n}:${first & 0xffff_ffffn}`;
+  }
+
+  write(frame: number, bytes: Uint8Array): void {
+    writeSync(this.fd, bytes, 0, bytes.length, this.layout.regions[0].hva + frame * PAGE_BYTES);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    closeSync(this.fd);
+    const ended = new Promise((resolve) => this.child.once("exit", resolve));
+    this.child.kill("SIGKILL");
+    await ended;
+  }
+}
+
+/** Asks the holder to map, as the library in a VMM would; `failNextMap` makes it fail before it does anything. */
+export class HolderLibrary {
+  readonly opened = new Map<number, string>();
+  failNextMap: Error | null = null;
+
+  constructor(readonly holder: MemoryHolder) {}
+
+  async open(file: string): Promise<VmmFile> {
+    const [handle, major, minor, inode, bytes] = (await this.#ask(`open ${file}`)).split(" ").map(Number);
+    this.opened.set(handle, file);
+    return { handle, pageBytes: PAGE_BYTES, major, minor, inode, bytes };
+  }
+
+  async closeFile(handle: number): Promise<void> {
+    this.opened.delete(handle);
+    await this.#ask(`close ${handle}`);
+  }
+
+  async map(extents: MapExtents): Promise<void> {
+    const failure = this.failNextMap;
+    this.failNextMap = null;
+    if (failure !== null) throw failure;
+    for (let index = 0; index < extents.count; index++) {
+      if (index > 0) expect(extents.hva[index]).toBeGreaterThan(extents.hva[index - 1]);
+      const numbers = [
+        extents.hva[index],
+        extents.bytes[index],
+        extents.handle[index],
+        extents.offset[index],
+      ];
+      const answer = await this.#ask(`map ${numbers.join(" ")}`);
+      if (answer !== "ok") throw new MwarpError("MWARP_E_WARP", answer);
+    }
+  }
+
+  async #ask(line: string): Promise<string> {
+    const { stdout, stdin } = this.holder.child;
+    if (stdout === null || stdin === null) throw new Error("no pipes");
+    const answer = new Promise<string>((resolve) =>
+      stdout.once("data", (data) => resolve(String(data).trim())),
+    );
+    stdin.write(`${line}\n`);
+    return answer;
+  }
+}
+
+/** Builds what the holders need, for the tests of a file. */
+export function useHolders(): void {
+  beforeAll(() => {
+    execFileSync("make", ["-s", "dist/native/warp-copy.node"], { cwd: root, stdio: "inherit" });
+    folder = mkdtempSync(path.join(tmpdir(), "mwarp-unit-"));
+    const source = path.join(import.meta.dirname, "holder.c");
+    execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", path.join(folder, "holder"), source]);
+  }, 60_000);
+
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+}
