@@ -1,0 +1,66 @@
+/** What the daemon needs to make a container, in one object. */
+import { MwarpError } from "../errors.js";
+import type { ContainerSpec, NetworkIdentity } from "../protocol/container.js";
+import { allocateNetwork, type WantedIdentity } from "./network.js";
+import { adaptBundle, makeOciConfig, type OciConfig } from "./oci.js";
+import { archiveRootfs, type RootfsArchive } from "./rootfs.js";
+
+export interface SpecFacts {
+  readonly name: string;
+  readonly id: string;
+  readonly rootfs: string;
+  readonly network: NetworkIdentity;
+  readonly hostname: string;
+  readonly createdAt: string;
+  /** Null for a bundle that keeps its own command. */
+  readonly argv: readonly string[] | null;
+  readonly env: readonly string[];
+  readonly workdir: string | null;
+  readonly memoryLimitBytes: number | null;
+  /** config.json of a bundle, parsed; null for a bare root file system. */
+  readonly bundleConfig: Readonly<Record<string, unknown>> | null;
+}
+
+export interface ContainerBuilder {
+  /** @throws MWARP_E_USAGE, MWARP_E_CANCELLED; see `archiveRootfs`. */
+  archive(directory: string, signal: AbortSignal): Promise<RootfsArchive>;
+  /** @throws MWARP_E_USAGE, MWARP_E_UNSUPPORTED; see `adaptBundle`. */
+  spec(facts: SpecFacts): ContainerSpec;
+  /** @throws MWARP_E_USAGE, MWARP_E_NAME_TAKEN, MWARP_E_UNSUPPORTED; see `allocateNetwork`. */
+  network(taken: readonly NetworkIdentity[], wanted: WantedIdentity): NetworkIdentity;
+}
+
+/** @param store directory for root file system archives (`rootfsCacheDir()`). */
+export function createContainerBuilder(store: string): ContainerBuilder {
+  return {
+    archive: (directory, signal) => archiveRootfs(directory, store, signal),
+    spec: ({ name, id, rootfs, network, hostname, createdAt, ...facts }) => ({
+      name,
+      id,
+      rootfs,
+      network,
+      hostname,
+      oci: ociConfig({ hostname, ...facts }),
+      createdAt,
+    }),
+    network: (taken, { ipv4, mac }) => allocateNetwork(taken, { ipv4, mac }),
+  };
+}
+
+function ociConfig({
+  argv,
+  env,
+  workdir,
+  hostname,
+  memoryLimitBytes,
+  bundleConfig,
+}: Pick<
+  SpecFacts,
+  "argv" | "env" | "workdir" | "hostname" | "memoryLimitBytes" | "bundleConfig"
+>): OciConfig {
+  if (bundleConfig !== null) {
+    return adaptBundle(bundleConfig, { argv, env, cwd: workdir, hostname, memoryLimitBytes });
+  }
+  if (argv === null || argv.length === 0) throw new MwarpError("MWARP_E_USAGE", "no command given");
+  return makeOciConfig({ argv, env, cwd: workdir ?? "/", hostname, memoryLimitBytes });
+}

@@ -1,0 +1,157 @@
+/** OCI runtime configurations (config.json) for containers that can move: made for a command, or adapted from a bundle. */
+import { MwarpError } from "../errors.js";
+import { type BundleConfig, parseBundle } from "./bundle-schema.js";
+import { unmovable } from "./movable.js";
+
+export interface OciInput {
+  /** Command and arguments, at least the command. */
+  readonly argv: readonly string[];
+  /** `NAME=value`; PATH has a default. */
+  readonly env: readonly string[];
+  readonly cwd: string;
+  readonly hostname: string;
+  /** Limit of the container's memory cgroup; null for none. */
+  readonly memoryLimitBytes: number | null;
+}
+
+/** An OCI configuration as plain data; the agent puts in root.path and the path of the network namespace. */
+export type OciConfig = Record<string, unknown>;
+
+const OCI_VERSION = "1.0.2";
+export const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const MAX_OPEN_FILES = 65_536;
+
+/** What container engines commonly grant by default. */
+const capabilities = [
+  "AUDIT_WRITE",
+  "CHOWN",
+  "DAC_OVERRIDE",
+  "FOWNER",
+  "FSETID",
+  "KILL",
+  "MKNOD",
+  "NET_BIND_SERVICE",
+  "NET_RAW",
+  "SETFCAP",
+  "SETGID",
+  "SETPCAP",
+  "SETUID",
+  "SYS_CHROOT",
+].map((name) => `CAP_${name}`);
+
+const mount = (destination: string, type: string, options: string[], source = type) => ({
+  destination,
+  type,
+  source,
+  options,
+});
+
+/** Few: CRIU packs each tmpfs with tar while the container is frozen. */
+const mounts = [
+  mount("/proc", "proc", []),
+  mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+  mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+  mount("/dev/shm", "tmpfs", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"], "shm"),
+  mount("/dev/mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
+  mount("/sys", "sysfs", ["nosuid", "noexec", "nodev", "ro"]),
+  mount("/sys/fs/cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]),
+];
+
+/** Files only: runc masks a directory with a tmpfs of its own. */
+const maskedPaths = [
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/latency_stats",
+  "/proc/timer_list",
+  "/proc/sched_debug",
+];
+const readonlyPaths = [
+  "/proc/acpi",
+  "/proc/bus",
+  "/proc/fs",
+  "/proc/irq",
+  "/proc/scsi",
+  "/proc/sys",
+  "/proc/sysrq-trigger",
+];
+
+const hasPath = (env: readonly string[]): boolean => env.some((entry) => entry.startsWith("PATH="));
+const memoryLimit = (limit: number) => ({ memory: { limit } });
+
+/** A configuration with common defaults: root writable, no terminal, namespaces of its own for all but users and time. */
+export function makeOciConfig(input: OciInput): OciConfig {
+  return {
+    ociVersion: OCI_VERSION,
+    process: {
+      terminal: false,
+      user: { uid: 0, gid: 0 },
+      args: [...input.argv],
+      env: hasPath(input.env) ? [...input.env] : [`PATH=${DEFAULT_PATH}`, ...input.env],
+      cwd: input.cwd,
+      capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
+      rlimits: [{ type: "RLIMIT_NOFILE", hard: MAX_OPEN_FILES, soft: MAX_OPEN_FILES }],
+      noNewPrivileges: true,
+    },
+    root: { path: "rootfs", readonly: false },
+    hostname: input.hostname,
+    mounts,
+    linux: {
+      resources: {
+        devices: [{ allow: false, access: "rwm" }],
+        ...(input.memoryLimitBytes === null ? {} : memoryLimit(input.memoryLimitBytes)),
+      },
+      namespaces: ["pid", "network", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type })),
+      maskedPaths,
+      readonlyPaths,
+    },
+  };
+}
+
+/** What may be set on top of a bundle; null and [] leave its own. */
+export interface BundleOverrides {
+  readonly argv: readonly string[] | null;
+  readonly env: readonly string[];
+  readonly cwd: string | null;
+  readonly hostname: string;
+  readonly memoryLimitBytes: number | null;
+}
+
+/**
+ * A bundle's configuration made ready to run and move; what mWarp does not use is kept as it is.
+ * @throws MWARP_E_USAGE when it is no OCI configuration; MWARP_E_UNSUPPORTED, every reason in `details`, when it asks
+ * for what cannot move.
+ */
+export function adaptBundle(config: unknown, overrides: BundleOverrides): OciConfig {
+  const bundle = parseBundle(config);
+  const reasons = unmovable(bundle);
+  if (reasons.length > 0) {
+    throw new MwarpError("MWARP_E_UNSUPPORTED", `the bundle cannot move: ${reasons.join("; ")}`, {
+      hint: "Change the named settings in config.json.",
+      details: reasons,
+    });
+  }
+  const { cgroupsPath: _given, ...linux } = bundle.linux;
+  return {
+    ...bundle,
+    process: adaptProcess(bundle.process, overrides),
+    root: { ...bundle.root, path: "rootfs" },
+    hostname: overrides.hostname,
+    linux: { ...linux, resources: adaptResources(linux.resources, overrides.memoryLimitBytes) },
+  };
+}
+
+function adaptProcess(process: BundleConfig["process"], overrides: BundleOverrides): OciConfig {
+  const { consoleSize: _none, ...kept } = process;
+  return {
+    ...kept,
+    terminal: false,
+    args: overrides.argv === null ? process.args : [...overrides.argv],
+    env: [...(process.env ?? []), ...overrides.env],
+    cwd: overrides.cwd ?? process.cwd,
+  };
+}
+
+function adaptResources(resources: Record<string, unknown> | undefined, limit: number | null): OciConfig {
+  if (limit === null) return resources ?? {};
+  return { ...resources, ...memoryLimit(limit) };
+}
