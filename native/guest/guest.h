@@ -1,0 +1,70 @@
+/*
+ * mwarp-guest: the part of the guest side that must not be JavaScript. One static program, called under
+ * several names:
+ *
+ *   mwarp-guest shim CONTAINER JOB -- RUNC...   keeps a container's output and exit code, outlives the agent
+ *   mwarp-guest job JOB -- COMMAND...           runs a command whose exit code outlives the agent
+ *   mwarp-guest pages                           resident helper of the agent on stdin and stdout (pages.c)
+ *   mwarp-guest relay PORT                     carries bytes between the agent and its port (relay.c)
+ *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
+ *   mwarp-action, or CRTOOLS_SCRIPT_ACTION set  CRIU action script (action.c)
+ *
+ * Convention: functions return 0 or a count, and a negative errno on failure.
+ */
+#ifndef MWARP_GUEST_H
+#define MWARP_GUEST_H
+
+#define _GNU_SOURCE
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define AGENT_ROOT     "/run/mwarp-guest"
+#define ACTION_SOCKET  AGENT_ROOT "/action.sock"
+#define MIGRATIONS_DIR AGENT_ROOT "/migrations/"
+#define CGROUP_ROOT    "/sys/fs/cgroup"
+
+/* A run of pages of one task, as it travels from the agent. */
+struct page_run {
+    uint64_t address;
+    uint64_t pages;
+};
+
+/* util.c */
+int read_all(int fd, void *buffer, size_t bytes);
+int write_all(int fd, const void *buffer, size_t bytes);
+/* Reads a small file as a string; the trailing newline is cut. */
+int read_text(const char *path, char *text, size_t size);
+int write_text(const char *path, const char *text);
+/* Writes `text` so that a reader sees the whole of it or nothing. */
+int write_text_atomic(const char *path, const char *text);
+int64_t now_ms(void);
+void sleep_ms(int ms);
+
+/* cgroup.c */
+/* Directory of the cgroup (v2) of `pid`. */
+int cgroup_of(pid_t pid, char *path, size_t size);
+/* Asks for the freeze and waits until the kernel says that every task is frozen. */
+int cgroup_freeze(const char *path, int timeout_ms);
+int cgroup_thaw(const char *path);
+/* Kills every task, frozen or traced ones too, and waits until none is left. */
+int cgroup_kill(const char *path, int timeout_ms);
+
+/* populate.c: faults the runs in; answers with the number of pages it had to touch or a negative errno. */
+int64_t populate(pid_t pid, const struct page_run *runs, size_t count);
+
+/* net.c */
+/* The network fence: a container's veth on the bridge, or a port of it through which nothing passes. */
+int fence_close(const char *name);
+int fence_open(const char *name, const char *bridge);
+int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4]);
+
+int shim_main(int argc, char **argv);
+int job_main(int argc, char **argv);
+int pages_main(void);
+int relay_main(int argc, char **argv);
+int symbols_main(int count, char **names);
+int action_main(void);
+
+#endif

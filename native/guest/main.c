@@ -1,0 +1,24 @@
+/* Chooses the role by the name it was called by, CRIU's environment, or the first argument. */
+#include "guest.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    const char *name = slash ? slash + 1 : argc > 0 ? argv[0] : "";
+
+    if (strcmp(name, "mwarp-action") == 0 || (argc == 1 && getenv("CRTOOLS_SCRIPT_ACTION")))
+        return action_main();
+    if (argc > 1 && strcmp(argv[1], "shim") == 0) return shim_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "job") == 0) return job_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "pages") == 0) return pages_main();
+    if (argc > 1 && strcmp(argv[1], "relay") == 0) return relay_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "symbols") == 0) return symbols_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
+    fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | pages | "
+                    "relay PORT | symbols NAME... | action\n");
+    return 2;
+}

@@ -1,0 +1,199 @@
+/*
+ * Resident helper of the agent: what would otherwise start a process, or a slow loop, while a container
+ * stands still. Requests on stdin, answers on stdout, one at a time, all little-endian.
+ *
+ *   request: u32 operation, u32 argument (mostly a pid), u32 count, u32 bytes | `bytes` of body
+ *   answer:  i32 0 or negative errno, u32 0, u64 value | for READ: `value` bytes
+ *
+ *   POPULATE  body: count x {u64 address, u64 pages}; value: pages touched
+ *   READ      the same body; answers of up to one buffer each, the last with value 0
+ *   WRITE     the same body, then the bytes of all runs
+ *   POKE      body: count x {u64 address, u64 word}
+ *   FENCE     argument 1: open, body: interface, NUL, bridge; 0: close, body: interface
+ *   ANNOUNCE  body: MAC (6), IPv4 (4), namespace path, NUL, interface name
+ *   OVERLAY   body: target, NUL, mount options
+ *   UNMOUNT   body: target
+ */
+#include "guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#define BUFFER_BYTES   (256U * 1024)
+#define MAX_BODY_BYTES (64U * 1024 * 1024)
+#define PAGE           4096ULL
+
+enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT };
+
+struct request {
+    uint32_t operation, argument, count, bytes;
+};
+
+struct answer {
+    int32_t status;
+    uint32_t zero;
+    uint64_t value;
+};
+
+static char buffer[BUFFER_BYTES];
+
+static int reply(int64_t result)
+{
+    struct answer answer = {.status = result < 0 ? (int32_t)result : 0,
+                            .value = result < 0 ? 0 : (uint64_t)result};
+
+    return write_all(STDOUT_FILENO, &answer, sizeof answer);
+}
+
+static int open_memory(uint32_t pid, int flags)
+{
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof path, "/proc/%u/mem", pid);
+    fd = open(path, flags | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* A short read of a frozen task's memory means that the run leaves its mappings: an error, never a silent
+ * gap. */
+static int read_memory(int fd, uint64_t address, size_t bytes)
+{
+    size_t done = 0;
+
+    while (done < bytes) {
+        ssize_t n = pread(fd, buffer + done, bytes - done, (off_t)(address + done));
+
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return n < 0 ? -errno : -EFAULT;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+static int read_runs(uint32_t pid, const struct page_run *runs, size_t count)
+{
+    int fd = open_memory(pid, O_RDONLY), error = fd < 0 ? fd : 0, broken = 0;
+    size_t i;
+
+    for (i = 0; i < count && error == 0 && broken == 0; i++) {
+        uint64_t at = runs[i].address, end = at + runs[i].pages * PAGE;
+
+        while (at < end && error == 0 && broken == 0) {
+            size_t bytes = end - at > BUFFER_BYTES ? BUFFER_BYTES : (size_t)(end - at);
+
+            error = read_memory(fd, at, bytes);
+            if (error < 0) break;
+            broken = reply((int64_t)bytes);
+            if (broken == 0) broken = write_all(STDOUT_FILENO, buffer, bytes);
+            at += bytes;
+        }
+    }
+    if (fd >= 0) close(fd);
+    return broken < 0 ? broken : reply(error);
+}
+
+/* Takes all the bytes from the agent even after a failure: the next request follows them. */
+static int write_runs(uint32_t pid, const struct page_run *runs, size_t count)
+{
+    int fd = open_memory(pid, O_RDWR), error = fd < 0 ? fd : 0;
+    size_t i;
+
+    for (i = 0; i < count; i++) {
+        uint64_t at = runs[i].address, end = at + runs[i].pages * PAGE;
+
+        while (at < end) {
+            size_t bytes = end - at > BUFFER_BYTES ? BUFFER_BYTES : (size_t)(end - at);
+            int broken = read_all(STDIN_FILENO, buffer, bytes);
+
+            if (broken < 0) return broken;
+            if (error == 0 && pwrite(fd, buffer, bytes, (off_t)at) != (ssize_t)bytes)
+                error = errno ? -errno : -EIO;
+            at += bytes;
+        }
+    }
+    if (fd >= 0) close(fd);
+    return reply(error);
+}
+
+static int poke(uint32_t pid, const uint64_t *pokes, size_t count)
+{
+    int fd = open_memory(pid, O_RDWR), error = fd < 0 ? fd : 0;
+    size_t i;
+
+    for (i = 0; i < count && error == 0; i++)
+        if (pwrite(fd, &pokes[2 * i + 1], 8, (off_t)pokes[2 * i]) != 8) error = errno ? -errno : -EIO;
+    if (fd >= 0) close(fd);
+    return error;
+}
+
+/* The part of `body` after its first NUL; the body itself ends in one (see pages_main). */
+static const char *second_string(const char *body, size_t bytes)
+{
+    size_t first = strnlen(body, bytes);
+
+    return first < bytes ? body + first + 1 : body + bytes;
+}
+
+static int run_announce(const char *body, size_t bytes)
+{
+    const char *netns = body + 10;
+
+    if (bytes < 12) return -EINVAL;
+    return announce(netns, second_string(netns, bytes - 10), (const uint8_t *)body,
+                    (const uint8_t *)body + 6);
+}
+
+static int serve(const struct request *request, const char *body)
+{
+    bool runs = request->operation <= POKE;
+
+    if (runs && (uint64_t)request->count * sizeof(struct page_run) != request->bytes) return reply(-EINVAL);
+    switch (request->operation) {
+    case POPULATE:
+        return reply(populate((pid_t)request->argument, (const void *)body, request->count));
+    case READ:
+        return read_runs(request->argument, (const void *)body, request->count);
+    case WRITE:
+        return write_runs(request->argument, (const void *)body, request->count);
+    case POKE:
+        return reply(poke(request->argument, (const void *)body, request->count));
+    case FENCE:
+        return reply(request->argument ? fence_open(body, second_string(body, request->bytes))
+                                       : fence_close(body));
+    case ANNOUNCE:
+        return reply(run_announce(body, request->bytes));
+    case OVERLAY:
+        return reply(mount("overlay", body, "overlay", 0, second_string(body, request->bytes)) < 0 ? -errno
+                                                                                                   : 0);
+    case UNMOUNT:
+        return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
+    default:
+        return reply(-ENOSYS);
+    }
+}
+
+int pages_main(void)
+{
+    struct request request;
+
+    for (;;) {
+        char *body;
+        int error = read_all(STDIN_FILENO, &request, sizeof request);
+
+        if (error == -EPIPE) return 0;
+        if (error < 0 || request.bytes > MAX_BODY_BYTES) return 1;
+        body = calloc(1, (size_t)request.bytes + 2);
+        if (!body) return 1;
+        error = read_all(STDIN_FILENO, body, request.bytes);
+        if (error == 0) error = serve(&request, body);
+        free(body);
+        if (error < 0) return 1;
+    }
+}

@@ -1,0 +1,247 @@
+/*
+ * The process between a container and the agent. It holds the read ends of the container's stdout and stderr
+ * (pipes: CRIU can take those along, sockets it cannot), writes what comes out as CRI log lines, is the
+ * parent of the container's init once runc is gone, and keeps its exit code. The agent may come and go
+ * meanwhile.
+ *
+ * Files: CONTAINER/log, CONTAINER/exit, CONTAINER/pid (written by runc); JOB/status (exit code of runc),
+ * JOB/pid (ours).
+ */
+#include "guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_BYTES  16384
+#define EARLY_EXITS 64
+#define NO_STATUS   (-1)
+
+struct stream {
+    const char *name;
+    int fd;
+    size_t used;
+    char line[LINE_BYTES];
+};
+
+struct shim {
+    const char *container, *job;
+    int log;
+    pid_t runc, init;
+    int runc_status, init_status;
+    /* Children reaped before we know which of them is the container's init. */
+    struct {
+        pid_t pid;
+        int status;
+    } early[EARLY_EXITS];
+    size_t early_count;
+    struct stream streams[2];
+};
+
+static int exit_code(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void write_number(const char *directory, const char *name, int number)
+{
+    char path[PATH_MAX], text[32];
+
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    snprintf(text, sizeof text, "%d\n", number);
+    /* A directory that is gone means that the agent gave the container up: nobody will ask. */
+    (void)write_text_atomic(path, text);
+}
+
+/* One log line: time, stream, F (or P when it goes on in the next), text. */
+static void log_line(struct shim *shim, const struct stream *stream, size_t bytes, char tag)
+{
+    struct timespec now;
+    struct tm utc;
+    char head[80], date[32];
+    struct iovec parts[3];
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+    parts[0].iov_len =
+        (size_t)snprintf(head, sizeof head, "%s.%09ldZ %s %c ", date, now.tv_nsec, stream->name, tag);
+    parts[0].iov_base = head;
+    parts[1] = (struct iovec){(void *)stream->line, bytes};
+    parts[2] = (struct iovec){(void *)"\n", 1};
+    if (writev(shim->log, parts, 3) < 0) return;
+}
+
+/* Takes what is in the pipe; at its end writes the unfinished line and closes. */
+static void drain(struct shim *shim, struct stream *stream)
+{
+    ssize_t n = read(stream->fd, stream->line + stream->used, LINE_BYTES - stream->used);
+    char *newline;
+
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
+    if (n <= 0) {
+        if (stream->used > 0) log_line(shim, stream, stream->used, 'F');
+        close(stream->fd);
+        stream->fd = -1;
+        return;
+    }
+    stream->used += (size_t)n;
+    while ((newline = memchr(stream->line, '\n', stream->used))) {
+        size_t bytes = (size_t)(newline - stream->line);
+
+        log_line(shim, stream, bytes, 'F');
+        stream->used -= bytes + 1;
+        memmove(stream->line, newline + 1, stream->used);
+    }
+    if (stream->used == LINE_BYTES) {
+        log_line(shim, stream, LINE_BYTES, 'P');
+        stream->used = 0;
+    }
+}
+
+static void init_ended(struct shim *shim, int status)
+{
+    shim->init_status = exit_code(status);
+    write_number(shim->container, "exit", shim->init_status);
+}
+
+static void runc_ended(struct shim *shim, int status)
+{
+    char path[PATH_MAX], text[32];
+    size_t i;
+
+    shim->runc_status = exit_code(status);
+    /* Written by runc, or by the agent for a container that runs although runc failed. Old files are gone by
+     * now. */
+    snprintf(path, sizeof path, "%s/pid", shim->container);
+    if (read_text(path, text, sizeof text) > 0) shim->init = atoi(text);
+    write_number(shim->job, "status", shim->runc_status);
+    for (i = 0; i < shim->early_count; i++)
+        if (shim->early[i].pid == shim->init) init_ended(shim, shim->early[i].status);
+}
+
+static void reap(struct shim *shim)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == shim->runc) {
+            runc_ended(shim, status);
+        } else if (shim->runc_status == NO_STATUS && shim->early_count < EARLY_EXITS) {
+            shim->early[shim->early_count].pid = pid;
+            shim->early[shim->early_count++].status = status;
+        } else if (pid == shim->init) {
+            init_ended(shim, status);
+        }
+    }
+}
+
+static pid_t start(char **argv, int out, int err)
+{
+    pid_t pid = fork();
+    sigset_t none;
+    int null;
+
+    if (pid != 0) return pid < 0 ? -errno : pid;
+    null = open("/dev/null", O_RDONLY);
+    dup2(null, STDIN_FILENO);
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+    execvp(argv[0], argv);
+    dprintf(STDERR_FILENO, "mwarp-guest: %s: %s\n", argv[0], strerror(errno));
+    _exit(127);
+}
+
+static void serve(struct shim *shim, int signals)
+{
+    struct pollfd polls[3];
+    struct signalfd_siginfo info;
+
+    for (;;) {
+        int finished = shim->runc_status != NO_STATUS && (shim->init < 0 || shim->init_status != NO_STATUS);
+
+        if (finished && shim->streams[0].fd < 0 && shim->streams[1].fd < 0) return;
+        polls[0] = (struct pollfd){.fd = signals, .events = POLLIN};
+        polls[1] = (struct pollfd){.fd = shim->streams[0].fd, .events = POLLIN};
+        polls[2] = (struct pollfd){.fd = shim->streams[1].fd, .events = POLLIN};
+        if (poll(polls, 3, -1) < 0 && errno != EINTR) return;
+        if (polls[1].revents) drain(shim, &shim->streams[0]);
+        if (polls[2].revents) drain(shim, &shim->streams[1]);
+        if (polls[0].revents && read(signals, &info, sizeof info) > 0) reap(shim);
+    }
+}
+
+static int prepare_signals(void)
+{
+    sigset_t children;
+
+    setsid();
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &children, NULL);
+    return signalfd(-1, &children, SFD_CLOEXEC);
+}
+
+int shim_main(int argc, char **argv)
+{
+    static struct shim shim = {.runc_status = NO_STATUS, .init_status = NO_STATUS, .init = -1};
+    int out[2], err[2], signals;
+    char path[PATH_MAX];
+
+    if (argc < 4 || strcmp(argv[2], "--") != 0) return 2;
+    shim.container = argv[0];
+    shim.job = argv[1];
+    snprintf(path, sizeof path, "%s/log", shim.container);
+    shim.log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    signals = prepare_signals();
+    if (shim.log < 0 || signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) return 1;
+    if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) return 1;
+    shim.streams[0] = (struct stream){.name = "stdout", .fd = out[0]};
+    shim.streams[1] = (struct stream){.name = "stderr", .fd = err[0]};
+    write_number(shim.job, "pid", getpid());
+    shim.runc = start(argv + 3, out[1], err[1]);
+    if (shim.runc < 0) return 1;
+    close(out[1]);
+    close(err[1]);
+    serve(&shim, signals);
+    return 0;
+}
+
+int job_main(int argc, char **argv)
+{
+    char path[PATH_MAX];
+    int output, status;
+    pid_t pid;
+
+    if (argc < 3 || strcmp(argv[1], "--") != 0) return 2;
+    setsid();
+    signal(SIGHUP, SIG_IGN);
+    snprintf(path, sizeof path, "%s/output", argv[0]);
+    output = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640);
+    if (output < 0) return 1;
+    write_number(argv[0], "pid", getpid());
+    pid = start(argv + 2, output, output);
+    if (pid < 0) return 1;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR) return 1;
+    write_number(argv[0], "status", exit_code(status));
+    return 0;
+}
