@@ -1,0 +1,90 @@
+/** A container's cgroup (v2): its tasks, its freezer, its end. */
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Task } from "../../protocol/agent.js";
+import { isMissing, readIfThere, readNumber } from "../files.js";
+import { pollUntil } from "../process.js";
+
+const FREEZE_TIMEOUT_MS = 10_000;
+const KILL_TIMEOUT_MS = 10_000;
+
+async function pids(cgroup: string): Promise<number[]> {
+  const text = await readIfThere(join(cgroup, "cgroup.procs"));
+  return (text ?? "").split("\n").filter(Boolean).map(Number);
+}
+
+/** A line of /proc/PID/status, or null when the process is gone. */
+async function statusField(pid: number, field: string): Promise<string | null> {
+  const text = await readIfThere(`/proc/${pid}/status`);
+  return new RegExp(`^${field}:\\s*(.*)$`, "m").exec(text ?? "")?.[1] ?? null;
+}
+
+/** The processes of a cgroup with their pids inside the container. */
+export async function tasksOf(cgroup: string): Promise<Task[]> {
+  const tasks: Task[] = [];
+  for (const pid of await pids(cgroup)) {
+    const nsPids = await statusField(pid, "NSpid");
+    if (nsPids !== null) tasks.push({ pid, nsPid: Number(nsPids.split(/\s+/).at(-1)) });
+  }
+  return tasks.sort((a, b) => a.nsPid - b.nsPid);
+}
+
+export async function isFrozen(cgroup: string): Promise<boolean> {
+  return ((await readIfThere(join(cgroup, "cgroup.events"))) ?? "").includes("frozen 1");
+}
+
+/** Freezes and waits until the kernel says that every task is frozen. `MWARP_E_TIMEOUT` when one does not. */
+export async function freeze(cgroup: string): Promise<void> {
+  await writeFile(join(cgroup, "cgroup.freeze"), "1");
+  await pollUntil(
+    `freezing ${cgroup}`,
+    async () => ((await readFile(join(cgroup, "cgroup.events"), "utf8")).includes("frozen 1") ? true : null),
+    { timeoutMs: FREEZE_TIMEOUT_MS, everyMs: 1 },
+  );
+}
+
+export async function thaw(cgroup: string): Promise<void> {
+  await writeFile(join(cgroup, "cgroup.freeze"), "0");
+}
+
+/** False when the cgroup is gone. */
+async function writeControl(cgroup: string, name: string, value: string): Promise<boolean> {
+  try {
+    await writeFile(join(cgroup, name), value);
+    return true;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
+
+/**
+ * Ends the tasks of a restore and CRIU, if it is among them. The freezer first: a task whose tracer dies a moment before
+ * it does must not come to run.
+ */
+export async function killRestored(cgroup: string): Promise<void> {
+  if (await writeControl(cgroup, "cgroup.freeze", "1")) await killAll(cgroup);
+}
+
+/** Ends every task, frozen or not, and waits for the last. Nothing to do when the cgroup is gone. */
+export async function killAll(cgroup: string): Promise<void> {
+  if (!(await writeControl(cgroup, "cgroup.kill", "1"))) return;
+  await pollUntil(
+    `killing ${cgroup}`,
+    async () =>
+      ((await readIfThere(join(cgroup, "cgroup.events"))) ?? "populated 0").includes("populated 0")
+        ? true
+        : null,
+    { timeoutMs: KILL_TIMEOUT_MS },
+  );
+}
+
+export async function memoryBytes(cgroup: string): Promise<number> {
+  return (await readNumber(join(cgroup, "memory.current"))) ?? 0;
+}
+
+/** True while a tracer (CRIU) holds the task. */
+export async function isTraced(pid: number): Promise<boolean> {
+  const tracer = await statusField(pid, "TracerPid");
+  return tracer !== null && tracer !== "0";
+}

@@ -1,0 +1,115 @@
+/** A container's life in this VM outside of migrations: made, started, removed. */
+import { rm, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { MwarpError } from "../../errors.js";
+import type { AgentParams } from "../../protocol/agent.js";
+import type { ContainerSpec } from "../../protocol/container.js";
+import { exists, readIfThere } from "../files.js";
+import type { Helper } from "../helper.js";
+import { jobStatus, startShim } from "../job.js";
+import { log, timed } from "../log.js";
+import { unmountBelow } from "../mounts.js";
+import { containerPaths, runcStateDir } from "../paths.js";
+import { lastLines, pollUntil, run } from "../process.js";
+import { createBundle, mountRoot } from "./bundle.js";
+import { killAll } from "./cgroup.js";
+import { BRIDGE, createNetwork, removeNetwork, vethName } from "./network.js";
+import { claimName, freeName, heldBy, initPid, loadSpec } from "./store.js";
+
+const START_TIMEOUT_MS = 60_000;
+
+/** Makes all but the running process of a container whose name is claimed; the link stays down, the root unmounted. */
+export async function createContainer(spec: ContainerSpec): Promise<void> {
+  await timed("bundle", () => createBundle(spec));
+  await timed("network", () => createNetwork(spec));
+}
+
+/** Removes a container and everything made for it, in whatever state it is. */
+export async function destroyContainer(name: string, helper: Helper): Promise<void> {
+  const paths = containerPaths(name);
+  const spec = (await exists(paths.spec)) ? await loadSpec(name) : null;
+  await killAll(paths.cgroup);
+  const runcState = runcStateDir(name);
+  if (await exists(runcState)) {
+    await run(["runc", "delete", "-f", name]);
+    // What runc could not remove, a killed restore left: the bind mount of the root, an unreadable state.
+    await unmountBelow(runcState, helper);
+    await rm(runcState, { recursive: true, force: true });
+  }
+  await unmountBelow(paths.dir, helper);
+  if (spec) await removeNetwork(spec);
+  if (await exists(paths.cgroup)) await rmdir(paths.cgroup);
+  await freeName(name);
+}
+
+/** Arguments of runc that end in a running container, with the log file that keeps its own messages. */
+export const runcArguments = (job: string, ...args: readonly string[]): string[] => [
+  "runc",
+  "--log",
+  join(job, "runc.log"),
+  ...args,
+];
+
+export async function runContainer(spec: ContainerSpec, helper: Helper): Promise<{ pid: number }> {
+  await claimName(spec, { migration: null });
+  try {
+    await createContainer(spec);
+    await mountRoot(spec, helper);
+    await helper.openFence(vethName(spec), BRIDGE);
+    return { pid: await timed(`start of ${spec.name}`, () => start(spec)) };
+  } catch (error) {
+    await destroyContainer(spec.name, helper).catch((cleanup: unknown) =>
+      log("error", `${spec.name}: left behind: ${String(cleanup)}`),
+    );
+    throw error;
+  }
+}
+
+async function start(spec: ContainerSpec): Promise<number> {
+  const paths = containerPaths(spec.name);
+  const argv = runcArguments(
+    paths.job,
+    ...["run", "--detach", "--bundle", paths.bundle, "--pid-file", paths.pid, spec.name],
+  );
+  await startShim(paths.dir, paths.job, argv);
+  const status = await pollUntil(`starting ${spec.name}`, () => jobStatus(paths.job), {
+    timeoutMs: START_TIMEOUT_MS,
+  });
+  if (status !== 0) {
+    const details = [
+      ...lastLines((await readIfThere(join(paths.job, "runc.log"))) ?? ""),
+      ...lastLines((await readIfThere(paths.log)) ?? ""),
+    ];
+    throw new MwarpError("MWARP_E_RUNTIME", `runc could not start ${spec.name} (exit code ${status})`, {
+      details,
+    });
+  }
+  return Number((await readIfThere(paths.pid)) ?? 0);
+}
+
+/**
+ * Removes a stopped container; with `force` a running one too. `MWARP_E_BUSY` while a migration has it,
+ * `MWARP_E_CONTAINER_UNKNOWN` when the one of this name does not have the `id` asked for.
+ */
+export async function removeContainer(
+  { name, force, id }: AgentParams<"container.remove">,
+  helper: Helper,
+): Promise<void> {
+  const spec = await loadSpec(name);
+  if (id !== undefined && spec.id !== id) {
+    throw new MwarpError(
+      "MWARP_E_CONTAINER_UNKNOWN",
+      `container ${name} in this VM is ${spec.id}, not ${id}`,
+    );
+  }
+  const migration = await heldBy(name);
+  if (migration !== null) {
+    throw new MwarpError("MWARP_E_BUSY", `migration ${migration} has container ${name}`);
+  }
+  if (!force && (await initPid(name)) !== null) {
+    throw new MwarpError("MWARP_E_BUSY", `container ${name} is running`, {
+      hint: "Stop it first, or use --force.",
+    });
+  }
+  await destroyContainer(name, helper);
+}

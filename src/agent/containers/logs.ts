@@ -1,0 +1,66 @@
+/** A container's log file, written by its shim. */
+import { open } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { AgentParams } from "../../protocol/agent.js";
+import { exists } from "../files.js";
+import type { RequestContext } from "../methods.js";
+import { containerPaths } from "../paths.js";
+import { initPid, loadSpec } from "./store.js";
+
+const FOLLOW_MS = 200;
+const READ_BYTES = 256 * 1024;
+
+/** Bytes of the file from `at` on; how far it came. */
+async function sendFrom(path: string, at: number, context: RequestContext): Promise<number> {
+  if (!(await exists(path))) return at;
+  const file = await open(path, "r");
+  try {
+    const buffer = Buffer.alloc(READ_BYTES);
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+      if (bytesRead === 0) return at;
+      await context.down.write(Buffer.from(buffer.subarray(0, bytesRead)));
+      at += bytesRead;
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Where the last `lines` lines begin. */
+export function tailOffset(data: Uint8Array, lines: number): number {
+  let at = data.length;
+  if (lines === 0) return at;
+  let left = lines;
+  // The newline that ends the last line does not begin one.
+  for (at = data.length - 1; at > 0; at--) {
+    if (data[at - 1] === 0x0a && --left === 0) return at;
+  }
+  return 0;
+}
+
+async function startOf(path: string, tail: number | null): Promise<number> {
+  if (tail === null || !(await exists(path))) return 0;
+  const file = await open(path, "r");
+  try {
+    return tailOffset(await file.readFile(), tail);
+  } finally {
+    await file.close();
+  }
+}
+
+export async function containerLogs(
+  params: AgentParams<"container.logs">,
+  context: RequestContext,
+): Promise<Record<string, never>> {
+  await loadSpec(params.name);
+  const { log } = containerPaths(params.name);
+  let at = await startOf(log, params.tail);
+  for (;;) {
+    // Asked before reading, so that the last lines of a container that ends meanwhile are not missed.
+    const running = (await initPid(params.name)) !== null;
+    at = await sendFrom(log, at, context);
+    if (!params.follow || !running) return {};
+    await sleep(FOLLOW_MS, undefined, { signal: context.signal });
+  }
+}

@@ -1,0 +1,59 @@
+/** A container's network: a namespace, a veth pair on the guest's bridge, its own MAC and IPv4 address. */
+import { networkInterfaces } from "node:os";
+import { MwarpError } from "../../errors.js";
+import type { ContainerSpec } from "../../protocol/container.js";
+import { exists } from "../files.js";
+import { containerPaths } from "../paths.js";
+import { mustRun, run } from "../process.js";
+
+export const BRIDGE = "br0";
+export const CONTAINER_DEVICE = "eth0";
+
+/** Host side of the veth pair; the same on every VM, and within the 15 bytes of an interface name. */
+export const vethName = (spec: ContainerSpec): string => `v${spec.id.slice(0, 12)}`;
+
+/**
+ * Makes all of it but the way out: the veth joins the bridge with `Helper.openFence`. Until then no bridge learns the
+ * container's MAC from here, whatever the kernel sends when the interfaces come up.
+ */
+export async function createNetwork(spec: ContainerSpec): Promise<void> {
+  const { netns, netnsName } = containerPaths(spec.name);
+  const { mac, ipv4, prefixLength, gateway } = spec.network;
+  const veth = vethName(spec);
+  const outside = [
+    `netns add ${netnsName}`,
+    `link add ${veth} type veth peer name ${CONTAINER_DEVICE} netns ${netnsName} address ${mac}`,
+    `link set ${veth} up`,
+  ];
+  await mustRun(["ip", "-batch", "-"], { input: `${outside.join("\n")}\n` });
+  const inside = [
+    "link set lo up",
+    `addr add ${ipv4}/${prefixLength} dev ${CONTAINER_DEVICE}`,
+    `link set ${CONTAINER_DEVICE} up`,
+    ...(gateway === null ? [] : [`route add default via ${gateway} dev ${CONTAINER_DEVICE}`]),
+  ];
+  // No duplicate address detection: a container that has just moved would find its own traces.
+  const sysctls = ["all", "default", CONTAINER_DEVICE].map(
+    (device) => `echo 0 > /proc/sys/net/ipv6/conf/${device}/accept_dad`,
+  );
+  const script = `if [ -d /proc/sys/net/ipv6 ]; then ${sysctls.join("; ")}; fi; exec ip -batch -`;
+  await mustRun(["nsenter", `--net=${netns}`, "sh", "-c", script], { input: `${inside.join("\n")}\n` });
+}
+
+/** Removes what createNetwork made, or the part of it that is there. */
+export async function removeNetwork(spec: ContainerSpec): Promise<void> {
+  const { netns, netnsName } = containerPaths(spec.name);
+  const veth = vethName(spec);
+  const commands = [];
+  // The pair goes with the namespace too, but later and unseen.
+  if (await exists(`/sys/class/net/${veth}`)) commands.push(`link del ${veth}`);
+  if (await exists(netns)) commands.push(`netns del ${netnsName}`);
+  if (commands.length > 0) await run(["ip", "-force", "-batch", "-"], { input: `${commands.join("\n")}\n` });
+}
+
+/** This VM's own IPv4 address on the bridge. */
+export function bridgeAddress(): string {
+  const address = networkInterfaces()[BRIDGE]?.find((entry) => entry.family === "IPv4")?.address;
+  if (!address) throw new MwarpError("MWARP_E_RUNTIME", `this VM has no IPv4 address on ${BRIDGE}`);
+  return address;
+}

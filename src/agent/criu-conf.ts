@@ -1,0 +1,28 @@
+/**
+ * CRIU's configuration for mWarp's containers alone. It reaches CRIU by an environment variable, so other users of CRIU
+ * in the guest never meet it, and it is read once (a file named by runc is read twice, and each action runs twice).
+ * The annotation on the container keeps runc from adding its own file.
+ */
+import { copyFile, rm, symlink } from "node:fs/promises";
+import { writeAtomic } from "./files.js";
+import { ACTION_SCRIPT, CRIU_CONF, HELPER } from "./paths.js";
+
+/** In the OCI configuration: no CRIU configuration file from runc. */
+export const CRIU_ANNOTATIONS: Readonly<Record<string, string>> = { "org.criu.config": "" };
+
+const configuration = `# written by the mWarp agent
+action-script ${ACTION_SCRIPT}
+# mWarp keeps the fence: the container's link is down from the freeze to the commit
+network-lock skip
+tcp-established
+file-locks
+# unlinked files that a container still has open travel in the images
+ghost-limit 67108864
+`;
+
+export async function writeCriuConf(): Promise<void> {
+  await rm(ACTION_SCRIPT, { force: true });
+  // By its name the program knows that it is the action script.
+  await symlink(HELPER, ACTION_SCRIPT).catch(() => copyFile(HELPER, ACTION_SCRIPT));
+  await writeAtomic(CRIU_CONF, configuration);
+}

@@ -1,0 +1,211 @@
+/** Client of the resident helper `mwarp-guest pages`: page loops, links and mounts without starting a process. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { MwarpError } from "../errors.js";
+import type { PageRun } from "../protocol/agent.js";
+import { PAGE_BYTES } from "../units.js";
+import { log } from "./log.js";
+import { HELPER } from "./paths.js";
+
+const operations = {
+  populate: 1,
+  read: 2,
+  write: 3,
+  poke: 4,
+  fence: 5,
+  announce: 6,
+  overlay: 7,
+  unmount: 8,
+} as const;
+const ANSWER_BYTES = 16;
+
+interface Answer {
+  readonly status: number;
+  readonly value: number;
+}
+
+export interface Poke {
+  readonly address: number;
+  readonly value: bigint;
+}
+
+/** One helper process; requests wait for each other. A helper that dies fails its request and is started again. */
+export class Helper {
+  #child: ChildProcess | null = null;
+  #turn: Promise<unknown> = Promise.resolve();
+  #buffer: Buffer = Buffer.alloc(0);
+  #wake: (() => void) | null = null;
+
+  /** Starts the process ahead of the first request. */
+  start(): void {
+    if (this.#child) return;
+    const child = spawn(HELPER, ["pages"], { stdio: ["pipe", "pipe", "ignore"] });
+    this.#child = child;
+    this.#buffer = Buffer.alloc(0);
+    const gone = () => {
+      if (this.#child !== child) return;
+      this.#child = null;
+      this.#wake?.();
+    };
+    child.on("error", gone);
+    child.on("exit", (code) => {
+      log("warn", `helper ended with ${code}`);
+      gone();
+    });
+    child.stdin?.on("error", gone);
+    child.stdout?.on("data", (data: Buffer) => {
+      this.#buffer = this.#buffer.length === 0 ? data : Buffer.concat([this.#buffer, data]);
+      this.#wake?.();
+    });
+  }
+
+  /** Faults the runs in; answers with the number of pages touched. */
+  populate(pid: number, runs: readonly PageRun[]): Promise<number> {
+    return this.#simple("populate", pid, runs.length, encodeRuns(runs));
+  }
+
+  poke(pid: number, pokes: readonly Poke[]): Promise<number> {
+    const body = Buffer.alloc(pokes.length * 16);
+    for (const [i, poke] of pokes.entries()) {
+      body.writeBigUInt64LE(BigInt(poke.address), i * 16);
+      body.writeBigUInt64LE(poke.value, i * 16 + 8);
+    }
+    return this.#simple("poke", pid, pokes.length, body);
+  }
+
+  /** Lets a container's traffic through: puts its veth on the bridge, or opens its port there again. */
+  openFence(veth: string, bridge: string): Promise<number> {
+    return this.#simple("fence", 1, 0, Buffer.from(`${veth}\0${bridge}`));
+  }
+
+  /** Nothing passes the container's port from now on. Its link stays up: no carrier change reaches the container. */
+  closeFence(veth: string): Promise<number> {
+    return this.#simple("fence", 0, 0, Buffer.from(veth));
+  }
+
+  /** Gratuitous ARP from inside a network namespace. */
+  announce(netns: string, device: string, mac: string, ipv4: string): Promise<number> {
+    const bytes = [
+      ...mac.split(":").map((part) => Number.parseInt(part, 16)),
+      ...ipv4.split(".").map(Number),
+    ];
+    const body = Buffer.concat([Buffer.from(bytes), Buffer.from(`${netns}\0${device}`)]);
+    return this.#simple("announce", 0, 0, body);
+  }
+
+  mountOverlay(target: string, options: string): Promise<number> {
+    return this.#simple("overlay", 0, 0, Buffer.from(`${target}\0${options}`));
+  }
+
+  unmount(target: string): Promise<number> {
+    return this.#simple("unmount", 0, 0, Buffer.from(target));
+  }
+
+  /** Bytes of the runs, in order, piece by piece to `take`. */
+  readPages(pid: number, runs: readonly PageRun[], take: (data: Uint8Array) => Promise<void>): Promise<void> {
+    return this.#exclusive(async () => {
+      this.#request("read", pid, runs.length, encodeRuns(runs));
+      let failure: unknown = null;
+      for (;;) {
+        const answer = await this.#answer("read");
+        if (answer.value === 0) break;
+        const data = await this.#take(answer.value);
+        // A taker that fails must not leave the helper's bytes to the next request.
+        if (failure === null) await take(data).catch((error: unknown) => (failure = error));
+      }
+      if (failure !== null) throw failure;
+    });
+  }
+
+  /** Writes `source` (exactly as many bytes as the runs have) into the task. */
+  writePages(pid: number, runs: readonly PageRun[], source: ByteSource): Promise<void> {
+    return this.#exclusive(async () => {
+      this.#request("write", pid, runs.length, encodeRuns(runs));
+      let left = runs.reduce((sum, run) => sum + run.pages * PAGE_BYTES, 0);
+      try {
+        while (left > 0) {
+          const data = await source.take(Math.min(left, 256 * 1024));
+          await this.#send(data);
+          left -= data.length;
+        }
+      } catch (error) {
+        // The helper waits for bytes that will never come.
+        this.#child?.kill("SIGKILL");
+        throw error;
+      }
+      await this.#answer("write");
+    });
+  }
+
+  #simple(
+    operation: keyof typeof operations,
+    argument: number,
+    count: number,
+    body: Buffer,
+  ): Promise<number> {
+    return this.#exclusive(async () => {
+      this.#request(operation, argument, count, body);
+      return (await this.#answer(operation)).value;
+    });
+  }
+
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+
+  #request(operation: keyof typeof operations, argument: number, count: number, body: Buffer): void {
+    this.start();
+    const head = Buffer.alloc(16);
+    head.writeUInt32LE(operations[operation], 0);
+    head.writeUInt32LE(argument, 4);
+    head.writeUInt32LE(count, 8);
+    head.writeUInt32LE(body.length, 12);
+    this.#child?.stdin?.write(Buffer.concat([head, body]));
+  }
+
+  #send(data: Uint8Array): Promise<void> {
+    const stdin = this.#child?.stdin;
+    if (!stdin) return Promise.reject(new MwarpError("MWARP_E_RUNTIME", "the helper ended"));
+    return new Promise((resolve, reject) => {
+      stdin.write(data, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  async #answer(operation: string): Promise<Answer> {
+    const bytes = await this.#take(ANSWER_BYTES);
+    const status = bytes.readInt32LE(0);
+    if (status < 0) {
+      throw new MwarpError("MWARP_E_RUNTIME", `helper: ${operation} failed with errno ${-status}`);
+    }
+    return { status, value: Number(bytes.readBigUInt64LE(8)) };
+  }
+
+  async #take(bytes: number): Promise<Buffer> {
+    while (this.#buffer.length < bytes) {
+      if (!this.#child)
+        throw new MwarpError("MWARP_E_RUNTIME", "the helper ended in the middle of a request");
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    const taken = this.#buffer.subarray(0, bytes);
+    this.#buffer = this.#buffer.subarray(bytes);
+    return taken;
+  }
+}
+
+/** Bytes that can be taken in pieces of a wanted size. */
+export interface ByteSource {
+  /** At least one and at most `limit` bytes. */
+  take(limit: number): Promise<Uint8Array>;
+}
+
+function encodeRuns(runs: readonly PageRun[]): Buffer {
+  const body = Buffer.alloc(runs.length * 16);
+  for (const [i, run] of runs.entries()) {
+    body.writeBigUInt64LE(BigInt(run.page) * BigInt(PAGE_BYTES), i * 16);
+    body.writeBigUInt64LE(BigInt(run.pages), i * 16 + 8);
+  }
+  return body;
+}

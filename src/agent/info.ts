@@ -1,0 +1,82 @@
+/** Facts of this guest, as `hello` and `info` give them. */
+import { readFile } from "node:fs/promises";
+import { hostname, release } from "node:os";
+import { AGENT_PROTOCOL_VERSION, type GuestInfo } from "../protocol/agent.js";
+import { readIfThere } from "./files.js";
+import { kernelFacts } from "./kernel/facts.js";
+import { run } from "./process.js";
+
+export const AGENT_VERSION = "0.1.0";
+
+interface Tools {
+  readonly criuVersion: string | null;
+  readonly runcVersion: string | null;
+}
+
+let tools: Promise<Tools> | null = null;
+
+/** Versions do not change while the agent runs. */
+function toolVersions(): Promise<Tools> {
+  tools ??= Promise.all([
+    version(["criu", "--version"], /Version: (\S+)/),
+    version(["runc", "--version"], /runc version (\S+)/),
+  ]).then(([criuVersion, runcVersion]) => ({ criuVersion, runcVersion }));
+  return tools;
+}
+
+async function version(argv: string[], pattern: RegExp): Promise<string | null> {
+  const result = await run(argv).catch(() => null);
+  return pattern.exec(result?.stdout ?? "")?.[1] ?? null;
+}
+
+async function memory(): Promise<Map<string, number>> {
+  const lines = (await readFile("/proc/meminfo", "utf8")).matchAll(/^(\w+):\s+(\d+) kB$/gm);
+  return new Map([...lines].map(([, name, kib]) => [name as string, Number(kib) * 1024]));
+}
+
+async function cpuFlags(): Promise<string[]> {
+  const flags = /^flags\s*:\s*(.*)$/m.exec(await readFile("/proc/cpuinfo", "utf8"))?.[1] ?? "";
+  return flags.split(/\s+/).filter(Boolean).sort();
+}
+
+async function thpMode(): Promise<string> {
+  const text = await readIfThere("/sys/kernel/mm/transparent_hugepage/enabled");
+  return /\[(\w+)\]/.exec(text ?? "")?.[1] ?? "absent";
+}
+
+/** Starts what takes long, so that the first `hello` finds it done. */
+export async function warmUp(): Promise<void> {
+  await Promise.all([kernelFacts(), toolVersions()]);
+}
+
+export async function guestInfo(): Promise<GuestInfo> {
+  const [facts, versions, sizes] = await Promise.all([kernelFacts(), toolVersions(), memory()]);
+  return {
+    protocol: AGENT_PROTOCOL_VERSION,
+    agentVersion: AGENT_VERSION,
+    bootId: facts.bootId,
+    hostname: hostname(),
+    kernel: release(),
+    ...versions,
+    memTotalBytes: sizes.get("MemTotal") ?? 0,
+    memAvailableBytes: sizes.get("MemAvailable") ?? 0,
+    swapTotalBytes: sizes.get("SwapTotal") ?? 0,
+    transparentHugepages: await thpMode(),
+    cpuFlags: await cpuFlags(),
+    directMapBase: facts.directMapBase,
+    structPage: {
+      vmemmapBase: facts.vmemmapBase,
+      bytes: facts.page.bytes,
+      flagsOffset: facts.page.flags,
+      compoundHeadOffset: facts.page.compoundHead,
+      mappingOffset: facts.page.mapping,
+      refcountOffset: facts.page.refcount,
+    },
+    taskStruct: {
+      pidOffset: facts.taskStruct.pid,
+      mmOffset: facts.taskStruct.mm,
+      mmPgdOffset: facts.mmPgd,
+    },
+    kernelRootGpa: facts.kernelRootGpa,
+  };
+}

@@ -1,0 +1,74 @@
+/** Commands whose exit code must be known even to an agent that was restarted meanwhile (native/guest/shim.c). */
+import { spawn } from "node:child_process";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { MwarpError } from "../errors.js";
+import { exists, readIfThere, readNumber } from "./files.js";
+import { log } from "./log.js";
+import { CRIU_CONF, HELPER } from "./paths.js";
+import { kill } from "./process.js";
+
+/** CRIU takes its configuration from here; see criuConf.ts. */
+const environment = (): NodeJS.ProcessEnv => ({ ...process.env, CRIU_CONFIG_FILE: CRIU_CONF });
+
+/** The pid is written here, and by the program again: from now on the job is known to run, by who must end it too. */
+async function launch(dir: string, args: readonly string[]): Promise<void> {
+  const child = spawn(HELPER, args, { detached: true, stdio: "ignore", env: environment(), cwd: "/" });
+  child.on("error", (error) => log("error", `${HELPER}: ${error.message}`));
+  child.unref();
+  if (child.pid === undefined) throw new MwarpError("MWARP_E_RUNTIME", `${HELPER} could not be started`);
+  await writeFile(join(dir, "pid"), `${child.pid}\n`);
+}
+
+async function freshDirectory(dir: string): Promise<void> {
+  await rm(dir, { recursive: true, force: true });
+  await mkdir(dir, { recursive: true });
+}
+
+/** Starts a command; its output lands in DIR/output, its exit code in DIR/status. */
+export async function startJob(dir: string, argv: readonly string[]): Promise<void> {
+  await freshDirectory(dir);
+  await launch(dir, ["job", dir, "--", ...argv]);
+}
+
+/** Starts runc under a shim that keeps the container's output and exit code. */
+export async function startShim(
+  containerDir: string,
+  jobDir: string,
+  argv: readonly string[],
+): Promise<void> {
+  await freshDirectory(jobDir);
+  await launch(jobDir, ["shim", containerDir, jobDir, "--", ...argv]);
+}
+
+/** Exit code of a job, or null while it runs. A job that vanished without a word counts as failed. */
+export async function jobStatus(dir: string): Promise<number | null> {
+  const status = await readNumber(join(dir, "status"));
+  if (status !== null) return status;
+  const pid = await readNumber(join(dir, "pid"));
+  if (pid === null || (await exists(`/proc/${pid}`))) return null;
+  // Between the two looks it may have ended in order.
+  return (await readNumber(join(dir, "status"))) ?? 255;
+}
+
+export async function jobOutput(dir: string): Promise<string> {
+  return (await readIfThere(join(dir, "output"))) ?? "";
+}
+
+/** True when a job was started in `dir` and has not ended. */
+export async function jobRuns(dir: string): Promise<boolean> {
+  return (await exists(join(dir, "pid"))) && (await jobStatus(dir)) === null;
+}
+
+/** Kills a job with all its processes; it leads a process group. */
+export async function killJob(dir: string): Promise<void> {
+  const pid = await readNumber(join(dir, "pid"));
+  if (pid !== null) kill(-pid);
+}
+
+/** Throws when the helper program is not installed: everything rests on it. */
+export async function checkHelper(): Promise<void> {
+  if (!(await exists(HELPER))) {
+    throw new MwarpError("MWARP_E_RUNTIME", `the helper program ${HELPER} is missing`);
+  }
+}

@@ -1,0 +1,79 @@
+/** Every method of the agent protocol, and what serves it. */
+import type { AgentMethod, AgentParams, AgentResult } from "../protocol/agent.js";
+import { removeContainer, runContainer } from "./containers/lifecycle.js";
+import { containerLogs } from "./containers/logs.js";
+import { listContainers } from "./containers/store.js";
+import { containerExec, guestExec } from "./exec.js";
+import { guestInfo } from "./info.js";
+import * as destination from "./migration/destination.js";
+import * as destinationEnd from "./migration/destination-end.js";
+import * as source from "./migration/source.js";
+import * as sourceEnd from "./migration/source-end.js";
+import { Turns } from "./migration/turns.js";
+import { rootfsHas, rootfsPut } from "./rootfs.js";
+import type { DownStream, UpStream } from "./streams.js";
+
+/** What a handler has besides its parameters. `signal` ends when the host cancels or connects anew. */
+export interface RequestContext {
+  readonly signal: AbortSignal;
+  readonly up: UpStream;
+  readonly down: DownStream;
+}
+
+export type Handlers = {
+  readonly [M in AgentMethod]: (params: AgentParams<M>, context: RequestContext) => Promise<AgentResult<M>>;
+};
+
+interface OfMigration {
+  readonly migration: string;
+}
+
+export function createHandlers(tools: source.Tools): Handlers {
+  const turns = new Turns();
+  const { helper } = tools;
+
+  /** A step that waits for its turn and stops when the host hangs up. */
+  const step =
+    <P extends OfMigration, R>(work: (params: P, context: RequestContext) => Promise<R>) =>
+    (params: P, context: RequestContext): Promise<R> =>
+      turns.run(params.migration, context.signal, (signal) => work(params, { ...context, signal }));
+
+  /** A step that, once begun, goes through whoever hangs up: it settles where the container lives. */
+  const last =
+    <P extends OfMigration, R>(work: (params: P) => Promise<R>) =>
+    (params: P): Promise<R> =>
+      turns.interrupt(params.migration, () => work(params));
+
+  return {
+    hello: () => guestInfo(),
+    info: () => guestInfo(),
+    "guest.exec": guestExec,
+    "rootfs.has": (params) => rootfsHas(params),
+    "rootfs.put": rootfsPut,
+    "container.run": ({ spec }) => runContainer(spec, helper),
+    "container.list": async () => ({ containers: await listContainers() }),
+    "container.exec": containerExec,
+    "container.logs": containerLogs,
+    "container.remove": async (params) => {
+      await removeContainer(params, helper);
+      return {};
+    },
+    "source.prepare": step((params) => source.prepare(params)),
+    "source.freeze": step((params) => source.freezeSource(params, tools)),
+    "source.dump": step((params, context) => source.dump(params, context, tools)),
+    "source.readPages": step((params, context) => source.readPages(params, context, tools)),
+    "source.layer": step(source.layer),
+    "source.retire": last((params) => sourceEnd.retireSource(params, tools)),
+    "source.abort": last((params) => sourceEnd.abortSource(params, tools)),
+    "destination.prepare": step((params) => destination.prepare(params, tools)),
+    "destination.pageServer": step((params) => destination.pageServer(params)),
+    "destination.images": step(destination.images),
+    "destination.layer": step(destination.layer),
+    "destination.restore": step((params, context) => destination.restore(params, context, tools)),
+    "destination.populate": step((params) => destination.populate(params, tools)),
+    "destination.writePages": step((params, context) => destination.writePages(params, context, tools)),
+    "destination.resume": last((params) => destinationEnd.resume(params, tools)),
+    "destination.finish": step((params) => destinationEnd.finish(params, tools)),
+    "destination.abort": last((params) => destinationEnd.abortDestination(params, tools)),
+  };
+}

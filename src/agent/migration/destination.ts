@@ -1,0 +1,214 @@
+/** The destination side of a migration, up to the held restore. What ends it is in destination-end.ts. */
+import { mkdir, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { MwarpError } from "../../errors.js";
+import type { AgentParams, AgentResult } from "../../protocol/agent.js";
+import { mountRoot } from "../containers/bundle.js";
+import { tasksOf } from "../containers/cgroup.js";
+import { createContainer, runcArguments } from "../containers/lifecycle.js";
+import { bridgeAddress } from "../containers/network.js";
+import { claimName, loadSpec } from "../containers/store.js";
+import { readIfThere } from "../files.js";
+import { jobRuns, jobStatus, startJob, startShim } from "../job.js";
+import { log, timed } from "../log.js";
+import type { RequestContext } from "../methods.js";
+import { containerPaths, migrationPaths } from "../paths.js";
+import { pollUntil } from "../process.js";
+import { unpack } from "../rootfs.js";
+import { keepForAdoption } from "./adopt.js";
+import { failureDetails } from "./criu-log.js";
+import { CriuWatch } from "./criu-watch.js";
+import { discardDestination } from "./destination-end.js";
+import { pagesBytes, receiveImages } from "./images.js";
+import { byTask } from "./pages.js";
+import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, saveRecord } from "./record.js";
+import { rootsOf, type Tools } from "./source.js";
+
+/** A restore without page contents takes seconds, also under emulation. */
+const RESTORE_TIMEOUT_MS = 60_000;
+/** What a restore that has to read its pages may need more: a slow 20 MB/s. */
+const RESTORE_BYTES_PER_MS = 20_000;
+const PAGE_SERVER_START_MS = 10_000;
+const PAGE_SERVER_END_MS = 30_000;
+type Empty = Record<string, never>;
+
+/** Everything that can be made while the container still runs elsewhere. `MWARP_E_NAME_TAKEN`. */
+export async function prepare(params: AgentParams<"destination.prepare">, tools: Tools): Promise<Empty> {
+  const { migration: id, spec } = params;
+  if (await loadRecord(id)) throw new MwarpError("MWARP_E_PROTOCOL", `migration ${id} is known here already`);
+  const paths = migrationPaths(id);
+  const record: DestinationRecord = {
+    id,
+    name: spec.name,
+    side: "destination",
+    step: "preparing",
+    tasks: [],
+  };
+  for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
+  // On file before anything is made: whatever happens to this agent, an abort finds it.
+  await saveRecord(record);
+  try {
+    await claimName(spec, { migration: id });
+    await createContainer(spec);
+  } catch (error) {
+    await discardDestination(record, tools);
+    throw error;
+  }
+  await saveRecord({ ...record, step: "prepared" });
+  await pruneRecords();
+  return {};
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(0, resolve);
+  });
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (typeof address !== "object" || address === null) throw new MwarpError("MWARP_E_INTERNAL", "no port");
+  return address.port;
+}
+
+/** True once something listens on the TCP port; CRIU serves one connection, so it must not be tried out. */
+async function listens(port: number): Promise<boolean> {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  const tables = [await readIfThere("/proc/net/tcp"), await readIfThere("/proc/net/tcp6")].join("\n");
+  return new RegExp(`:${hex} [0-9A-F]+:0000 0A `).test(tables);
+}
+
+export async function pageServer(
+  params: AgentParams<"destination.pageServer">,
+): Promise<AgentResult<"destination.pageServer">> {
+  const record = await destinationRecord(params.migration, "prepared");
+  const paths = migrationPaths(record.id);
+  const address = bridgeAddress();
+  const port = await freePort();
+  await startJob(paths.pageServer, [
+    ...["criu", "page-server", "--images-dir", paths.images, "--work-dir", paths.work],
+    ...["--log-file", "page-server.log", "--address", address, "--port", String(port)],
+  ]);
+  await pollUntil(
+    "starting criu page-server",
+    async () => {
+      if ((await jobStatus(paths.pageServer)) !== null) {
+        throw new MwarpError("MWARP_E_RESTORE", "criu page-server ended at once", {
+          details: await failureDetails(paths.pageServer, join(paths.work, "page-server.log")),
+        });
+      }
+      return (await listens(port)) ? true : null;
+    },
+    { timeoutMs: PAGE_SERVER_START_MS, everyMs: 20 },
+  );
+  return { address, port };
+}
+
+export async function images(
+  params: AgentParams<"destination.images">,
+  context: RequestContext,
+): Promise<Empty> {
+  const record = await destinationRecord(params.migration, "prepared");
+  await receiveImages(migrationPaths(record.id).images, params.files, context.up);
+  return {};
+}
+
+/** The writable layer comes before the root is mounted over it. */
+export async function layer(
+  params: AgentParams<"destination.layer">,
+  context: RequestContext,
+): Promise<Empty> {
+  const record = await destinationRecord(params.migration, "prepared");
+  await unpack(containerPaths(record.name).dir, params.bytes, context);
+  return {};
+}
+
+function restoreArguments(record: DestinationRecord): string[] {
+  const paths = migrationPaths(record.id);
+  const container = containerPaths(record.name);
+  return runcArguments(
+    paths.job,
+    ...["restore", "--detach", "--image-path", paths.images, "--work-path", paths.work],
+    ...["--bundle", container.bundle, "--pid-file", container.pid],
+    ...["--tcp-established", "--file-locks", record.name],
+  );
+}
+
+/** `MWARP_E_RESTORE` with CRIU's error lines; nothing is left of the container here then. */
+export async function restore(
+  params: AgentParams<"destination.restore">,
+  context: RequestContext,
+  tools: Tools,
+): Promise<AgentResult<"destination.restore">> {
+  const record = await destinationRecord(params.migration, "prepared");
+  const paths = migrationPaths(record.id);
+  const container = containerPaths(record.name);
+  await saveRecord({ ...record, step: "restoring" });
+  await pollUntil(
+    "the end of criu page-server",
+    async () => ((await jobRuns(paths.pageServer)) ? null : true),
+    { timeoutMs: PAGE_SERVER_END_MS, signal: context.signal },
+  );
+  const received = await pagesBytes(paths.images);
+  await mountRoot(await loadSpec(record.name), tools.helper);
+  for (const stale of [container.pid, container.exit]) await rm(stale, { force: true });
+  await startShim(container.dir, paths.job, restoreArguments(record));
+  const watch = new CriuWatch(paths.job);
+  const hook = await timed("restore", () =>
+    tools.hooks.wait(record.id, "pre-resume", {
+      signal: context.signal,
+      timeoutMs: RESTORE_TIMEOUT_MS + received / RESTORE_BYTES_PER_MS,
+      ended: () => restoreFailure(record, tools, watch),
+    }),
+  );
+  if (hook.freezeErrno !== 0) {
+    await discardDestination(record, tools);
+    throw new MwarpError("MWARP_E_RESTORE", `the container could not be frozen (errno ${hook.freezeErrno})`);
+  }
+  const tasks = await tasksOf(container.cgroup);
+  await keepForAdoption(record, hook.initPid);
+  await saveRecord({ ...record, step: "held", tasks });
+  return { roots: await timed("roots", () => rootsOf(tasks)), pagesBytes: received };
+}
+
+async function restoreFailure(
+  record: DestinationRecord,
+  tools: Tools,
+  watch: CriuWatch,
+): Promise<Error | null> {
+  const paths = migrationPaths(record.id);
+  const status = (await jobStatus(paths.job)) ?? (await watch.endOrphan());
+  if (status === null) return null;
+  const details = await failureDetails(paths.job, join(paths.work, "restore.log"));
+  await discardDestination(record, tools).catch((error: unknown) =>
+    log("error", `${record.id}: left behind: ${String(error)}`),
+  );
+  return new MwarpError("MWARP_E_RESTORE", `runc restore ended with ${status}`, { details });
+}
+
+export async function populate(
+  params: AgentParams<"destination.populate">,
+  tools: Tools,
+): Promise<{ pages: number }> {
+  const record = await destinationRecord(params.migration, "held");
+  let pages = 0;
+  await timed("populate", async () => {
+    for (const { pid, runs } of byTask(params.runs, record.tasks)) {
+      pages += await tools.helper.populate(pid, runs);
+    }
+  });
+  return { pages };
+}
+
+export async function writePages(
+  params: AgentParams<"destination.writePages">,
+  context: RequestContext,
+  tools: Tools,
+): Promise<Empty> {
+  const record = await destinationRecord(params.migration, "held");
+  for (const { pid, runs } of byTask(params.runs, record.tasks)) {
+    await tools.helper.writePages(pid, runs, context.up);
+  }
+  return {};
+}

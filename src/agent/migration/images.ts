@@ -1,0 +1,82 @@
+/** Image directories: the static parent that saves the dump its page scan, and the transfer of the files. */
+import { link, mkdir, open, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { CHUNK_BYTES, type ImageFile, type Task } from "../../protocol/agent.js";
+import { parentPagemap, staticParentFiles } from "../../protocol/static-parent.js";
+import type { MigrationPaths } from "../paths.js";
+import type { DownStream, UpStream } from "../streams.js";
+
+const TEMPLATE = "pagemap.template";
+
+export async function createParent(paths: MigrationPaths): Promise<void> {
+  await mkdir(paths.parent, { recursive: true });
+  for (const { name, bytes } of staticParentFiles()) await writeFile(join(paths.parent, name), bytes);
+  await writeFile(join(paths.parent, TEMPLATE), parentPagemap());
+}
+
+/** One name per task, all for the same pagemap. Tasks are known for good only once they are frozen. */
+export async function linkParentTasks(paths: MigrationPaths, tasks: readonly Task[]): Promise<void> {
+  for (const task of tasks) {
+    const name = join(paths.parent, `pagemap-${task.nsPid}.img`);
+    await rm(name, { force: true });
+    await link(join(paths.parent, TEMPLATE), name);
+  }
+}
+
+/** The files CRIU wrote, in the order in which they are sent. The link to the parent is no file of this kind. */
+export async function listImages(dir: string): Promise<ImageFile[]> {
+  const files: ImageFile[] = [];
+  for (const entry of (await readdir(dir, { withFileTypes: true })).sort((a, b) =>
+    a.name < b.name ? -1 : 1,
+  )) {
+    if (!entry.isFile()) continue;
+    files.push({ name: entry.name, bytes: (await stat(join(dir, entry.name))).size });
+  }
+  return files;
+}
+
+/** Bytes of page contents among the images of a directory. */
+export async function pagesBytes(dir: string): Promise<number> {
+  const pages = (await listImages(dir)).filter(({ name }) => /^pages-.*\.img$/.test(name));
+  return pages.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+/** Sends exactly the listed bytes; small files share a chunk. */
+export async function sendImages(dir: string, files: readonly ImageFile[], down: DownStream): Promise<void> {
+  let batch = Buffer.alloc(CHUNK_BYTES);
+  let used = 0;
+  for (const { name, bytes } of files) {
+    const file = await open(join(dir, name), "r");
+    try {
+      for (let at = 0; at < bytes; ) {
+        const { bytesRead } = await file.read(batch, used, Math.min(bytes - at, batch.length - used), at);
+        if (bytesRead === 0) throw new Error(`${name} became shorter`);
+        at += bytesRead;
+        used += bytesRead;
+        if (used === batch.length) {
+          await down.write(batch);
+          batch = Buffer.alloc(CHUNK_BYTES);
+          used = 0;
+        }
+      }
+    } finally {
+      await file.close();
+    }
+  }
+  await down.write(batch.subarray(0, used));
+}
+
+export async function receiveImages(dir: string, files: readonly ImageFile[], up: UpStream): Promise<void> {
+  for (const { name, bytes } of files) {
+    const file = await open(join(dir, name), "w", 0o600);
+    try {
+      for (let left = bytes; left > 0; ) {
+        const data = await up.take(left);
+        await file.write(data);
+        left -= data.length;
+      }
+    } finally {
+      await file.close();
+    }
+  }
+}

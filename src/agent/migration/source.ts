@@ -1,0 +1,216 @@
+/** The source side of a migration, up to the dump. What ends it, either way, is in source-end.ts. */
+import { spawn } from "node:child_process";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { MwarpError } from "../../errors.js";
+import type { AgentParams, AgentResult, PageRun, Task } from "../../protocol/agent.js";
+import { freeze, memoryBytes, tasksOf } from "../containers/cgroup.js";
+import { runcArguments } from "../containers/lifecycle.js";
+import { vethName } from "../containers/network.js";
+import { heldBy, initPid, loadSpec, setHeld } from "../containers/store.js";
+import { exists, readIfThere } from "../files.js";
+import type { Helper } from "../helper.js";
+import type { Hooks } from "../hooks.js";
+import { jobStatus, startJob } from "../job.js";
+import { kernelFacts } from "../kernel/facts.js";
+import { type TaskPlace, taskRoots } from "../kernel/roots.js";
+import { timed } from "../log.js";
+import type { RequestContext } from "../methods.js";
+import { containerPaths, migrationPaths } from "../paths.js";
+import { lastLines, mustRun } from "../process.js";
+import { failureDetails } from "./criu-log.js";
+import { CriuWatch } from "./criu-watch.js";
+import { createParent, linkParentTasks, listImages, sendImages } from "./images.js";
+import { byTask } from "./pages.js";
+import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
+import { releaseSource } from "./source-end.js";
+import { findUnsupported } from "./unsupported.js";
+
+const DUMP_TIMEOUT_MS = 120_000;
+type Empty = Record<string, never>;
+
+export interface Tools {
+  readonly helper: Helper;
+  readonly hooks: Hooks;
+}
+
+async function anonymousBytes(tasks: readonly Task[]): Promise<number> {
+  let kib = 0;
+  for (const { pid } of tasks) {
+    const rollup = await readIfThere(`/proc/${pid}/smaps_rollup`);
+    kib += Number(/^Anonymous:\s+(\d+) kB$/m.exec(rollup ?? "")?.[1] ?? 0);
+  }
+  return kib * 1024;
+}
+
+async function directoryBytes(dir: string): Promise<number> {
+  return Number((await mustRun(["du", "-sb", dir])).split("\t")[0]);
+}
+
+/** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`; a repeated call prepares anew. */
+export async function prepare(params: AgentParams<"source.prepare">): Promise<AgentResult<"source.prepare">> {
+  const { migration: id, name } = params;
+  const spec = await loadSpec(name);
+  const container = containerPaths(name);
+  const holder = await heldBy(name);
+  if (holder !== null) throw new MwarpError("MWARP_E_BUSY", `migration ${holder} has container ${name}`);
+  if ((await initPid(name)) === null) {
+    throw new MwarpError("MWARP_E_NOT_RUNNING", `container ${name} does not run`);
+  }
+  const known = await loadRecord(id);
+  if (known && !(known.side === "source" && known.step === "prepared")) {
+    throw new MwarpError("MWARP_E_PROTOCOL", `migration ${id} is already ${known.step} in this VM`);
+  }
+  const paths = migrationPaths(id);
+  for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
+  await createParent(paths);
+  const tasks = await tasksOf(container.cgroup);
+  await saveRecord({ id, name, side: "source", step: "prepared", tasks });
+  await pruneRecords();
+  return {
+    spec,
+    tasks,
+    anonymousBytes: await anonymousBytes(tasks),
+    memoryBytes: await memoryBytes(container.cgroup),
+    writableLayerBytes: await directoryBytes(container.upper),
+    unsupported: await findUnsupported(tasks),
+  };
+}
+
+/** The link goes down first: what the container sends after the freeze would be lost on its peer's window. */
+export async function freezeSource(
+  params: AgentParams<"source.freeze">,
+  tools: Tools,
+): Promise<AgentResult<"source.freeze">> {
+  const record = await sourceRecord(params.migration, "prepared", "frozen");
+  const container = containerPaths(record.name);
+  const spec = await loadSpec(record.name);
+  await setHeld(record.name, record.id);
+  await saveRecord({ ...record, step: "frozen" });
+  try {
+    await tools.helper.closeFence(vethName(spec));
+    await timed("freeze", () => freeze(container.cgroup));
+  } catch (error) {
+    await releaseSource(record, tools);
+    throw error;
+  }
+  const tasks = await tasksOf(container.cgroup);
+  await saveRecord({ ...record, step: "frozen", tasks });
+  return { tasks };
+}
+
+/** Makes every page "clean": what CRIU then finds clean it takes to be in the parent. */
+async function clearSoftDirty(tasks: readonly Task[]): Promise<void> {
+  for (const { pid } of tasks) await writeFile(`/proc/${pid}/clear_refs`, "4");
+}
+
+function checkpointArguments(record: SourceRecord, pageServer: string | null): string[] {
+  const paths = migrationPaths(record.id);
+  const pages = pageServer === null ? ["--parent-path", "../parent"] : ["--page-server", pageServer];
+  return runcArguments(
+    paths.job,
+    ...["checkpoint", "--image-path", paths.images, "--work-path", paths.work],
+    ...["--tcp-established", "--file-locks", ...pages, record.name],
+  );
+}
+
+/** `MWARP_E_DUMP` with CRIU's error lines; the container then runs on. */
+export async function dump(
+  params: AgentParams<"source.dump">,
+  context: RequestContext,
+  tools: Tools,
+): Promise<AgentResult<"source.dump">> {
+  const record = await sourceRecord(params.migration, "frozen");
+  const paths = migrationPaths(record.id);
+  const warp = params.pageServer === null;
+  const server = params.pageServer;
+  await saveRecord({ ...record, step: "dumping" });
+  if (warp) {
+    await linkParentTasks(paths, record.tasks);
+    await timed("clear_refs", () => clearSoftDirty(record.tasks));
+  }
+  const address = server === null ? null : `${server.address}:${server.port}`;
+  await startJob(paths.job, checkpointArguments(record, address));
+  const watch = new CriuWatch(paths.job);
+  const hook = await timed("checkpoint", () =>
+    tools.hooks.wait(record.id, "post-dump", {
+      signal: context.signal,
+      timeoutMs: DUMP_TIMEOUT_MS,
+      ended: () => dumpFailure(record, tools, watch),
+    }),
+  );
+  if (hook.freezeErrno !== 0) {
+    await releaseSource(record, tools);
+    throw new MwarpError("MWARP_E_DUMP", `the container could not be frozen (errno ${hook.freezeErrno})`);
+  }
+  await saveRecord({ ...record, step: "dumped" });
+  const files = await listImages(paths.images);
+  const roots = warp ? await timed("roots", () => rootsOf(record.tasks)) : [];
+  await timed("images", () => sendImages(paths.images, files, context.down));
+  return { files, roots };
+}
+
+/** Page-table roots of frozen tasks. */
+export async function rootsOf(tasks: readonly Task[]): Promise<AgentResult<"source.dump">["roots"]> {
+  const roots = taskRoots(
+    await kernelFacts(),
+    tasks.map((task) => task.pid),
+  );
+  return tasks.map((task) => ({ ...task, ...(roots.get(task.pid) as TaskPlace) }));
+}
+
+async function dumpFailure(record: SourceRecord, tools: Tools, watch: CriuWatch): Promise<Error | null> {
+  const paths = migrationPaths(record.id);
+  const status = (await jobStatus(paths.job)) ?? (await watch.endOrphan());
+  if (status === null) return null;
+  const details = await failureDetails(paths.job, join(paths.work, "dump.log"));
+  await releaseSource(record, tools);
+  return new MwarpError("MWARP_E_DUMP", `runc checkpoint ended with ${status}`, { details });
+}
+
+export async function readPages(
+  params: AgentParams<"source.readPages">,
+  context: RequestContext,
+  tools: Tools,
+): Promise<Empty> {
+  const record = await sourceRecord(params.migration, "frozen", "dumping", "dumped");
+  for (const { pid, runs } of byTask(params.runs satisfies PageRun[], record.tasks)) {
+    await tools.helper.readPages(pid, runs, (data) => context.down.write(data));
+  }
+  return {};
+}
+
+/** A tar archive of the writable layer and the log, as the frozen container left them. */
+export async function layer(
+  params: AgentParams<"source.layer">,
+  context: RequestContext,
+): Promise<{ bytes: number }> {
+  const record = await sourceRecord(params.migration, "frozen", "dumping", "dumped");
+  const container = containerPaths(record.name);
+  const flags = ["--xattrs", "--xattrs-include=*", "--numeric-owner"];
+  const parts = ["upper", ...((await exists(container.log)) ? ["log"] : [])];
+  const tar = spawn("tar", ["-C", container.dir, "-cf", "-", ...flags, ...parts], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const errors: Buffer[] = [];
+  tar.stderr.on("data", (data: Buffer) => errors.push(data));
+  const ended = new Promise<number | null>((resolve, reject) => {
+    tar.on("error", reject);
+    tar.on("close", (code) => resolve(code));
+  });
+  const before = context.down.sentBytes;
+  try {
+    for await (const data of tar.stdout) await context.down.write(data as Buffer);
+  } catch (error) {
+    tar.kill("SIGKILL");
+    await ended;
+    throw error;
+  }
+  const code = await ended;
+  if (code !== 0) {
+    throw new MwarpError("MWARP_E_RUNTIME", `tar exited with ${code}`, {
+      details: lastLines(Buffer.concat(errors).toString()),
+    });
+  }
+  return { bytes: context.down.sentBytes - before };
+}

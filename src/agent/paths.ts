@@ -1,0 +1,99 @@
+/** Every path of the guest that the agent uses. All its state lies in memory, under one mount, and ends with the boot. */
+import { join } from "node:path";
+
+export const ROOT = "/run/mwarp-guest";
+/** The C program beside the agent (native/guest). */
+export const HELPER = process.env.MWARP_GUEST_HELPER ?? "/usr/local/bin/mwarp-guest";
+export const ACTION_SCRIPT = join(ROOT, "mwarp-action");
+export const ACTION_SOCKET = join(ROOT, "action.sock");
+export const CRIU_CONF = join(ROOT, "criu.conf");
+export const KERNEL_FACTS = join(ROOT, "kernel.json");
+export const LOG_FILE = join(ROOT, "agent.log");
+export const ROOTFS_DIR = join(ROOT, "rootfs");
+export const CONTAINERS_DIR = join(ROOT, "containers");
+export const MIGRATIONS_DIR = join(ROOT, "migrations");
+/** Directories on their way into CONTAINERS_DIR or out of it; emptied when an agent starts. */
+export const STAGING_DIR = join(ROOT, "staging");
+
+export const rootfsPath = (digest: string): string => join(ROOTFS_DIR, digest);
+
+export interface ContainerPaths {
+  readonly dir: string;
+  readonly spec: string;
+  readonly bundle: string;
+  readonly config: string;
+  readonly merged: string;
+  readonly upper: string;
+  readonly work: string;
+  readonly log: string;
+  readonly pid: string;
+  readonly exit: string;
+  /** Names the migration that has the container; absent otherwise. */
+  readonly held: string;
+  /** Files of the shim's current run. */
+  readonly job: string;
+  readonly cgroup: string;
+  readonly netns: string;
+  readonly netnsName: string;
+}
+
+export function containerPaths(name: string): ContainerPaths {
+  const dir = join(CONTAINERS_DIR, name);
+  const bundle = join(dir, "bundle");
+  const netnsName = `mw-${name}`;
+  return {
+    dir,
+    spec: join(dir, "spec.json"),
+    bundle,
+    config: join(bundle, "config.json"),
+    merged: join(bundle, "rootfs"),
+    upper: join(dir, "upper"),
+    work: join(dir, "work"),
+    log: join(dir, "log"),
+    pid: join(dir, "pid"),
+    exit: join(dir, "exit"),
+    held: join(dir, "held"),
+    job: join(dir, "job"),
+    cgroup: join("/sys/fs/cgroup", cgroupsPath(name)),
+    netns: join("/run/netns", netnsName),
+    netnsName,
+  };
+}
+
+/** The container's cgroup, as the OCI configuration names it. */
+export const cgroupsPath = (name: string): string => `/mwarp/${name}`;
+
+/** Where runc keeps what it knows of its containers. */
+export const runcStateDir = (name: string): string => join("/run/runc", name);
+export const runcState = (name: string): string => join(runcStateDir(name), "state.json");
+
+export interface MigrationPaths {
+  readonly dir: string;
+  readonly record: string;
+  readonly images: string;
+  readonly parent: string;
+  readonly work: string;
+  readonly job: string;
+  readonly pageServer: string;
+  /** Copy of runc's record of the restored container. */
+  readonly runcState: string;
+  verdict(action: HookAction): string;
+}
+
+/** The stages of CRIU at which a migration is held. */
+export type HookAction = "post-dump" | "pre-resume";
+
+export function migrationPaths(id: string): MigrationPaths {
+  const dir = join(MIGRATIONS_DIR, id);
+  return {
+    dir,
+    record: join(dir, "record.json"),
+    images: join(dir, "images"),
+    parent: join(dir, "parent"),
+    work: join(dir, "work"),
+    job: join(dir, "job"),
+    pageServer: join(dir, "page-server"),
+    runcState: join(dir, "runc-state.json"),
+    verdict: (action) => join(dir, `verdict.${action}`),
+  };
+}

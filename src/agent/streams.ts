@@ -1,0 +1,89 @@
+/** The two streams of one request, as its handler sees them. */
+import { MwarpError } from "../errors.js";
+import { CHUNK_BYTES, FrameKind } from "../protocol/agent.js";
+import { SendWindow } from "../protocol/window.js";
+import type { ByteSource } from "./helper.js";
+
+type Send = (kind: FrameKind, json: unknown, payload?: Uint8Array) => Promise<void>;
+
+/** Bytes from the host, in order; each piece taken gives the host credit for as much. */
+export class UpStream implements ByteSource, AsyncIterable<Uint8Array> {
+  #chunks: Uint8Array[] = [];
+  #ended = false;
+  #failure: Error | null = null;
+  #wake: (() => void) | null = null;
+  readonly #send: Send;
+
+  constructor(send: Send) {
+    this.#send = send;
+  }
+
+  push(data: Uint8Array): void {
+    if (data.length === 0) return;
+    this.#chunks.push(data);
+    this.#wake?.();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wake?.();
+  }
+
+  fail(error: Error): void {
+    this.#failure ??= error;
+    this.#wake?.();
+  }
+
+  /** Next bytes, at most `limit`; null at the end. */
+  async next(limit = Number.POSITIVE_INFINITY): Promise<Uint8Array | null> {
+    for (;;) {
+      if (this.#failure) throw this.#failure;
+      const first = this.#chunks[0];
+      if (first) {
+        const data = first.subarray(0, Math.min(limit, first.length));
+        if (data.length === first.length) this.#chunks.shift();
+        else this.#chunks[0] = first.subarray(data.length);
+        void this.#send(FrameKind.credit, { bytes: data.length });
+        return data;
+      }
+      if (this.#ended) return null;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  async take(limit: number): Promise<Uint8Array> {
+    const data = await this.next(limit);
+    if (!data) throw new MwarpError("MWARP_E_PROTOCOL", "the stream ended early");
+    return data;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    for (let data = await this.next(); data; data = await this.next()) yield data;
+  }
+}
+
+/** Bytes for the host; `write` waits for credit. */
+export class DownStream {
+  readonly window = new SendWindow();
+  #sent = 0;
+  readonly #send: Send;
+
+  constructor(send: Send) {
+    this.#send = send;
+  }
+
+  get sentBytes(): number {
+    return this.#sent;
+  }
+
+  async write(data: Uint8Array, meta: { fd?: number } = {}): Promise<void> {
+    for (let at = 0; at < data.length; at += CHUNK_BYTES) {
+      const part = data.subarray(at, at + CHUNK_BYTES);
+      await this.window.take(part.length);
+      this.#sent += part.length;
+      await this.#send(FrameKind.chunk, meta, part);
+    }
+  }
+}
