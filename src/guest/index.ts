@@ -1,0 +1,2 @@
+export { connectAgent, GuestAgent } from "./agent.js";
+export { AgentLink } from "./link.js";

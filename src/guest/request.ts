@@ -1,0 +1,118 @@
+/** One request under way: its streams in both directions, its end. */
+import { type ErrorCode, errorCodes, MwarpError } from "../errors.js";
+import { AgentErrorSchema, CHUNK_BYTES, FrameKind } from "../protocol/agent.js";
+import type { Frame } from "../protocol/frame.js";
+import { SendWindow } from "../protocol/window.js";
+import type { Channel } from "./channel.js";
+
+export type ChunkHandler = (data: Uint8Array, meta: { fd?: number }) => void | Promise<void>;
+
+const isErrorCode = (code: string): code is ErrorCode => (errorCodes as readonly string[]).includes(code);
+
+/** The agent's word for what went wrong, as an error of ours. */
+export function agentError(method: string, json: unknown): MwarpError {
+  const body = AgentErrorSchema.safeParse(json);
+  if (!body.success) {
+    return new MwarpError("MWARP_E_PROTOCOL", `the agent's error for ${method} has an unknown form`);
+  }
+  const { code, message, detail } = body.data;
+  return new MwarpError(isErrorCode(code) ? code : "MWARP_E_INTERNAL", message, { details: detail });
+}
+
+export class PendingRequest {
+  readonly done: Promise<unknown>;
+  #resolve!: (json: unknown) => void;
+  #reject!: (error: Error) => void;
+  #settled = false;
+  readonly #window = new SendWindow();
+  /** Chunks are handled one after the other; the response waits for the last. */
+  #handled: Promise<void> = Promise.resolve();
+  readonly #channel: Channel;
+  readonly #id: number;
+  readonly #method: string;
+  readonly #onChunk: ChunkHandler;
+
+  constructor(channel: Channel, id: number, method: string, onChunk: ChunkHandler) {
+    this.#channel = channel;
+    this.#id = id;
+    this.#method = method;
+    this.#onChunk = onChunk;
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // It may be rejected before the caller waits for it; who waits still sees the rejection.
+    this.done.catch(() => undefined);
+  }
+
+  get settled(): boolean {
+    return this.#settled;
+  }
+
+  receive(frame: Frame): void {
+    switch (frame.kind) {
+      case FrameKind.chunk:
+        this.#handled = this.#handled.then(() => this.#consume(frame));
+        this.#handled.catch((error: Error) => this.abandon(error));
+        return;
+      case FrameKind.credit:
+        this.#window.grant(creditBytes(frame.json));
+        return;
+      case FrameKind.response:
+        this.#handled.then(
+          () => this.#finish(() => this.#resolve(frame.json)),
+          () => undefined,
+        );
+        return;
+      case FrameKind.error:
+        this.fail(agentError(this.#method, frame.json));
+        return;
+      default:
+        return;
+    }
+  }
+
+  /** Ends the request without a word to the agent: the connection is gone, or the agent has answered. */
+  fail(error: Error): void {
+    this.#finish(() => this.#reject(error));
+  }
+
+  /** Ends the request here and asks the agent to stop it there. */
+  abandon(error: Error): void {
+    if (this.#settled) return;
+    this.fail(error);
+    if (!this.#channel.closed) void this.#channel.send(FrameKind.cancel, this.#id, {}).catch(() => undefined);
+  }
+
+  /** Sends what `up` yields within the window the agent grants, then `end`. */
+  async sendAll(up: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const data of up) {
+      for (let at = 0; at < data.length; at += CHUNK_BYTES) {
+        const part = data.subarray(at, at + CHUNK_BYTES);
+        await this.#window.take(part.length);
+        if (this.#settled) return;
+        await this.#channel.send(FrameKind.chunk, this.#id, {}, part);
+      }
+    }
+    if (!this.#settled) await this.#channel.send(FrameKind.end, this.#id, {});
+  }
+
+  async #consume(frame: Frame): Promise<void> {
+    if (this.#settled) return;
+    const fd = (frame.json as { fd?: unknown } | null)?.fd;
+    await this.#onChunk(frame.payload, typeof fd === "number" ? { fd } : {});
+    if (!this.#settled) await this.#channel.send(FrameKind.credit, this.#id, { bytes: frame.payload.length });
+  }
+
+  #finish(act: () => void): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#window.fail(new MwarpError("MWARP_E_CANCELLED", `${this.#method} has ended`));
+    act();
+  }
+}
+
+function creditBytes(json: unknown): number {
+  const bytes = (json as { bytes?: unknown } | null)?.bytes;
+  return typeof bytes === "number" && Number.isSafeInteger(bytes) && bytes > 0 ? bytes : 0;
+}
