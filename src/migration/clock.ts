@@ -1,0 +1,73 @@
+/** Where the time of one migration goes: phases, downtime and stun, on the host's monotonic clock. */
+import { type Phase, phases } from "../protocol/migration.js";
+
+type Now = () => number;
+
+export class MigrationClock {
+  readonly #now: Now;
+  readonly #start: number;
+  readonly #phases = new Map<Phase, number>();
+  #current: { phase: Phase; since: number } | null = null;
+  #freezeAskedAt: number | null = null;
+  #runsAgainAt: number | null = null;
+  readonly #stun = { source: 0, destination: 0 };
+
+  /** @param now milliseconds, monotonic; injected by tests */
+  constructor(now: Now = () => performance.now()) {
+    this.#now = now;
+    this.#start = now();
+  }
+
+  /** Everything from here on belongs to `phase`, until the next call. A phase may be entered again. */
+  enter(phase: Phase): void {
+    this.#closePhase();
+    this.#current = { phase, since: this.#now() };
+  }
+
+  /** Call just before the freeze is asked for: the container may run until then, never longer than measured. */
+  freezeAsked(): void {
+    this.#freezeAskedAt ??= this.#now();
+  }
+
+  /** Call just after the thaw was confirmed, on either side: downtime ends. */
+  runsAgain(): void {
+    if (this.#freezeAskedAt !== null) this.#runsAgainAt ??= this.#now();
+  }
+
+  /** Adds one stun: how long each VM stood still, ms. A migration that had to fault in pages has several. */
+  stunned(sourceMs: number, destinationMs: number): void {
+    this.#stun.source += sourceMs;
+    this.#stun.destination += destinationMs;
+  }
+
+  elapsed(): number {
+    return this.#now() - this.#start;
+  }
+
+  /** Milliseconds; downtime is 0 when the container was never frozen. */
+  report(): {
+    total: number;
+    downtime: number;
+    phases: Record<Phase, number>;
+    stun: { source: number; destination: number };
+  } {
+    this.#closePhase();
+    const times = Object.fromEntries(
+      phases.map((phase) => [phase, round(this.#phases.get(phase) ?? 0)]),
+    ) as Record<Phase, number>;
+    const downtime =
+      this.#freezeAskedAt === null ? 0 : (this.#runsAgainAt ?? this.#now()) - this.#freezeAskedAt;
+    const stun = { source: round(this.#stun.source), destination: round(this.#stun.destination) };
+    return { total: round(this.elapsed()), downtime: round(downtime), phases: times, stun };
+  }
+
+  #closePhase(): void {
+    if (this.#current === null) return;
+    const spent = this.#now() - this.#current.since;
+    this.#phases.set(this.#current.phase, (this.#phases.get(this.#current.phase) ?? 0) + spent);
+    this.#current = null;
+  }
+}
+
+/** Microsecond precision is all the clock can tell; more digits would only look exact. */
+const round = (ms: number): number => Math.round(ms * 1000) / 1000;

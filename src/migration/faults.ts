@@ -1,0 +1,54 @@
+/**
+ * Fault points for tests of recovery, after CRIU's criu/include/fault-injection.h. A daemon started with MWARP_FAULTS=FILE
+ * looks into that file at each point, and does what it asks for in words KIND:POINT:
+ *
+ * - `kill`: it kills itself, as SIGKILL by a stranger would.
+ * - `fail`: the step fails there.
+ * - `hold`: it makes the file `FILE.held` and waits until that is gone, so that a test can kill somebody else meanwhile.
+ * - `unsafe:stale-table`: the page tables are walked while both VMs run, seconds before the exchange, which breaks I3. It
+ *   exists to show that the adversary of the tests finds such a mistake.
+ *
+ * A point is a state (states.ts), as soon as the journal says it, or an instant inside the stun.
+ */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { MwarpError } from "../errors.js";
+import type { State } from "./states.js";
+
+/** `exchanged`: frames have changed owner, nothing is journaled. `stunned`: committed, both VMs still paused. */
+export type FaultPoint = State | "exchanged" | "stunned";
+type FaultKind = "kill" | "fail" | "hold" | "unsafe";
+
+const HOLD_LIMIT_MS = 120_000;
+const LOOK_EVERY_MS = 20;
+
+const faultsFile = process.env.MWARP_FAULTS ?? "";
+
+const STALE_MS = 3_000;
+
+const asked = (kind: FaultKind, point: FaultPoint | "stale-table"): boolean =>
+  faultsFile !== "" &&
+  existsSync(faultsFile) &&
+  readFileSync(faultsFile, "utf8").split(/\s+/).includes(`${kind}:${point}`);
+
+export function killPoint(point: FaultPoint): void {
+  if (asked("kill", point)) process.kill(process.pid, "SIGKILL");
+}
+
+/** For where waiting and failing are possible. */
+export async function faultPoint(point: FaultPoint): Promise<void> {
+  if (asked("fail", point)) throw new MwarpError("MWARP_E_INTERNAL", `failed at ${point}, as a test asked`);
+  if (!asked("hold", point)) return;
+  const held = `${faultsFile}.held`;
+  writeFileSync(held, point);
+  const deadline = performance.now() + HOLD_LIMIT_MS;
+  while (existsSync(held) && performance.now() < deadline) await sleep(LOOK_EVERY_MS);
+}
+
+/** What `read` gives, read far too early, when a test asks for that; else null. */
+export async function staleTable<T>(read: () => T): Promise<T | null> {
+  if (!asked("unsafe", "stale-table")) return null;
+  const early = read();
+  await sleep(STALE_MS);
+  return early;
+}

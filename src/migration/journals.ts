@@ -1,0 +1,27 @@
+/** The journals of all migrations: `<stateDir>/migrations/<id>/journal`. Kept after the end: they are the audit trail. */
+import { existsSync, readdirSync } from "node:fs";
+import path from "node:path";
+
+export class JournalStore {
+  readonly directory: string;
+
+  constructor(stateDir: string) {
+    this.directory = path.join(stateDir, "migrations");
+  }
+
+  migrationDirectory(id: string): string {
+    return path.join(this.directory, id);
+  }
+
+  path(id: string): string {
+    return path.join(this.migrationDirectory(id), "journal");
+  }
+
+  /** Ids of all migrations that got as far as a journal, oldest first (ids sort by time). */
+  ids(): string[] {
+    if (!existsSync(this.directory)) return [];
+    return readdirSync(this.directory)
+      .filter((id) => existsSync(this.path(id)))
+      .sort();
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * The steps that `warp` and `cold` share. Each takes the result of the step before it, so a step cannot be called out of
+ * order; each talks to one agent or carries bytes from one to the other.
+ */
+import { MwarpError } from "../../errors.js";
+import type { AgentResult, ImageFile, Poke, TaskRoot } from "../../protocol/agent.js";
+import type { MigrationRequest } from "../../protocol/migration.js";
+import type { WarpTable } from "../../warp/table.js";
+import { ChunkCollector, inChunks } from "../chunks.js";
+import type { MigrationClock } from "../clock.js";
+import type { MigrationVm } from "../ports.js";
+import type { Checked } from "../preflight.js";
+import type { Tally } from "../report.js";
+import { deliverRootfs } from "../rootfs.js";
+
+export interface StepContext {
+  readonly id: string;
+  readonly checked: Checked;
+  readonly clock: MigrationClock;
+  /** Aborted when the user cancels or the time limit passes; obeyed up to the commit. */
+  readonly signal: AbortSignal;
+  readonly request: MigrationRequest;
+  /** Counts for the report. */
+  readonly tally: Tally;
+  readonly onFreeze: () => void;
+  readonly onNote: (message: string) => void;
+  /** Words to write into the restored tasks before they run; known once the skeleton was rewritten. */
+  pokes: Poke[];
+  /** What the committing stun found; null for methods without one. */
+  table: WarpTable | null;
+}
+
+/** For a VM whose memory is not known to the host. */
+const MOST_BYTES_UNKNOWN = 2 * 1024 ** 3;
+
+export type Tasks = AgentResult<"source.freeze">["tasks"];
+export interface Dumped {
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  readonly roots: readonly TaskRoot[];
+}
+
+/** Time limits of single requests, ms: generous, because they only have to end a hang. */
+export const limits = {
+  quick: 20_000,
+  prepare: 60_000,
+  dump: 120_000,
+  transfer: 300_000,
+  restore: 120_000,
+} as const;
+
+export async function prepareDestination(context: StepContext): Promise<void> {
+  const { checked, id, signal } = context;
+  await deliverRootfs(checked.destinationAgent, checked.usage.spec.rootfs, checked.rootfsFile, signal);
+  await checked.destinationAgent.call(
+    "destination.prepare",
+    { migration: id, spec: checked.usage.spec },
+    { signal, timeoutMs: limits.prepare },
+  );
+}
+
+export async function freezeSource(context: StepContext): Promise<Tasks> {
+  context.clock.freezeAsked();
+  context.onFreeze();
+  const { tasks } = await context.checked.sourceAgent.call(
+    "source.freeze",
+    { migration: context.id },
+    { signal: context.signal, timeoutMs: limits.quick },
+  );
+  return tasks;
+}
+
+/** What a guest may send at a time: no more than it has memory, which is what images and writable layers lie in. */
+const mostBytes = ({ checked }: StepContext): number => checked.layouts?.source.bytes ?? MOST_BYTES_UNKNOWN;
+
+/** Dumps and brings the image files to the host. */
+export async function dumpSource(
+  context: StepContext,
+  pageServer: { address: string; port: number } | null,
+): Promise<Dumped> {
+  const collector = new ChunkCollector(mostBytes(context));
+  const { files, roots } = await context.checked.sourceAgent.call(
+    "source.dump",
+    { migration: context.id, pageServer },
+    { signal: context.signal, timeoutMs: limits.dump, onChunk: collector.onChunk },
+  );
+  return { files: splitFiles(files, collector.take()), roots };
+}
+
+function splitFiles(files: readonly ImageFile[], bytes: Uint8Array): Map<string, Uint8Array> {
+  const result = new Map<string, Uint8Array>();
+  let offset = 0;
+  for (const file of files) {
+    result.set(file.name, bytes.subarray(offset, offset + file.bytes));
+    offset += file.bytes;
+  }
+  if (offset !== bytes.byteLength) {
+    throw new MwarpError(
+      "MWARP_E_PROTOCOL",
+      `the agent announced ${offset} image bytes and sent ${bytes.byteLength}`,
+    );
+  }
+  return result;
+}
+
+export async function sendImages(
+  context: StepContext,
+  files: ReadonlyMap<string, Uint8Array>,
+): Promise<void> {
+  const list = [...files].map(([name, bytes]) => ({ name, bytes: bytes.byteLength }));
+  context.tally.imageBytes += list.reduce((sum, file) => sum + file.bytes, 0);
+  await context.checked.destinationAgent.call(
+    "destination.images",
+    { migration: context.id, files: list },
+    { signal: context.signal, timeoutMs: limits.transfer, up: inChunks(files.values()) },
+  );
+}
+
+/** The writable layer and the log, through the host. The source is frozen: what is read is final. */
+export async function moveLayer(context: StepContext): Promise<void> {
+  const collector = new ChunkCollector(mostBytes(context));
+  await context.checked.sourceAgent.call(
+    "source.layer",
+    { migration: context.id },
+    { signal: context.signal, timeoutMs: limits.transfer, onChunk: collector.onChunk },
+  );
+  context.tally.layerBytes = collector.bytes;
+  await context.checked.destinationAgent.call(
+    "destination.layer",
+    { migration: context.id, bytes: collector.bytes },
+    { signal: context.signal, timeoutMs: limits.transfer, up: inChunks([collector.take()]) },
+  );
+}
+
+export async function restoreDestination(context: StepContext): Promise<AgentResult<"destination.restore">> {
+  return context.checked.destinationAgent.call(
+    "destination.restore",
+    { migration: context.id },
+    { signal: context.signal, timeoutMs: limits.restore },
+  );
+}
+
+/** After the commit. No signal: nobody may cancel what is already the destination's. The agent is asked for anew, as the channel may have been cut. */
+export async function resumeDestination(context: StepContext): Promise<void> {
+  const agent = await context.checked.destination.agent();
+  await agent.call(
+    "destination.resume",
+    { migration: context.id, pokes: context.pokes },
+    { timeoutMs: limits.quick },
+  );
+  context.clock.runsAgain();
+}
+
+export async function retireSource(context: StepContext): Promise<void> {
+  const { source, destination } = context.checked;
+  // Neither side waits for the other: the source VM may be the one that is dying.
+  const ends = await Promise.allSettled([
+    callAgent(source, "source.retire", context.id),
+    callAgent(destination, "destination.finish", context.id),
+  ]);
+  const failure = ends.find((end) => end.status === "rejected");
+  if (failure !== undefined) throw failure.reason;
+}
+
+/** A request whose only parameter is the migration, on a connection that may have to be made anew. */
+export async function callAgent(
+  vm: MigrationVm,
+  method: "source.retire" | "source.abort" | "destination.finish" | "destination.abort",
+  migration: string,
+): Promise<void> {
+  const agent = await vm.agent();
+  await agent.call(method, { migration }, { timeoutMs: limits.restore });
+}

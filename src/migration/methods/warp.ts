@@ -1,0 +1,163 @@
+/**
+ * Method `warp`: CRIU moves a skeleton without page contents; the pages change owner in one stun of both VMs.
+ */
+
+import { rewriteSkeleton } from "../../criu/skeleton.js";
+import { MwarpError } from "../../errors.js";
+import { PAGE_BYTES } from "../../units.js";
+import type { MemoryLayout } from "../../vm/types.js";
+import type { ExchangePieces } from "../../warp/backends/exchange-pieces.js";
+import { encodeExchange } from "../../warp/backends/exchange-record.js";
+import type { CostModel } from "../../warp/cost-model.js";
+import { toRuns, type WantedPages, wantedPages } from "../../warp/page-ranges.js";
+import { DeadMan } from "../dead-man.js";
+import type { MigrationVm } from "../ports.js";
+import type { Tally } from "../report.js";
+import type { StepRunner } from "../runner.js";
+import { type StunInput, type StunOutcome, stun } from "../stun.js";
+import { VmSession } from "../vm-session.js";
+import {
+  type Dumped,
+  dumpSource,
+  freezeSource,
+  moveLayer,
+  prepareDestination,
+  restoreDestination,
+  type StepContext,
+  sendImages,
+} from "./common.js";
+import { populateRuns, readPages, supplyMissing } from "./missing-pages.js";
+
+const DEFAULT_MAX_STUN_MS = 10_000;
+
+interface Sessions {
+  readonly source: VmSession;
+  readonly destination: VmSession;
+  /** Ends the stun should this process die in it. */
+  readonly deadMan: DeadMan;
+}
+
+/** Runs to the commit; what is left is the same for all methods. */
+export async function migrateWarp(
+  run: StepRunner,
+  context: StepContext,
+  costs: CostModel,
+  journalPath: string,
+): Promise<void> {
+  let opened: Sessions | null = null;
+  try {
+    const sessions = await run.step("prepare", async () => {
+      opened = await openSessions(context, journalPath);
+      await prepareDestination(context);
+      await opened.deadMan.armed();
+      return opened;
+    });
+    await run.step("freeze", () => freezeSource(context));
+    const dumped = await run.step("dump", () => dumpSource(context, null));
+    const wanted = await run.step("transfer", () => transfer(context, dumped));
+    const { roots } = await run.step("restore", () => restoreDestination(context));
+    await run.step("populate", () => populate(context, wanted));
+    const facts = {
+      ...sessions,
+      sourceRoots: dumped.roots,
+      destinationRoots: roots,
+      sourceInfo: context.checked.sourceInfo,
+      destinationInfo: context.checked.destinationInfo,
+      backend: context.request.backend,
+      costs,
+      maxStunMs: context.request.maxStunMs ?? DEFAULT_MAX_STUN_MS,
+      onExchange: (pieces: ExchangePieces) => run.beginExchange(encodeExchange(pieces)),
+    };
+    await run.step("warp", (commit) => warp(context, { ...facts, commit }, wanted), context.pokes);
+  } finally {
+    closeSessions(opened);
+  }
+}
+
+async function openSessions(context: StepContext, journalPath: string): Promise<Sessions> {
+  const { checked, request, signal } = context;
+  if (checked.layouts === null) throw new MwarpError("MWARP_E_INTERNAL", "warp without memory layouts");
+  const useLibrary = request.backend !== "copy";
+  const { source: from, destination: to } = checked;
+  const open = (vm: MigrationVm, layout: MemoryLayout): Promise<VmSession> =>
+    VmSession.open(vm.endpoint, layout, useLibrary, signal, context.onNote);
+  const source = await open(from, checked.layouts.source);
+  let destination: VmSession | null = null;
+  try {
+    destination = await open(to, checked.layouts.destination);
+    const canRemap = source.library !== null && destination.library !== null;
+    if (request.backend === "remap" && !canRemap) {
+      throw new MwarpError(
+        "MWARP_E_UNSUPPORTED",
+        "the memory of these VMs must not be remapped; use --backend copy",
+      );
+    }
+    const orders = {
+      journalPath,
+      source: { endpoint: from.endpoint, layout: checked.layouts.source },
+      destination: { endpoint: to.endpoint, layout: checked.layouts.destination },
+    };
+    return { source, destination, deadMan: DeadMan.start(orders) };
+  } catch (error) {
+    source.close();
+    destination?.close();
+    throw error;
+  }
+}
+
+function closeSessions(sessions: Sessions | null): void {
+  sessions?.source.close();
+  sessions?.destination.close();
+  sessions?.deadMan.dismiss();
+}
+
+/** Rewrites the skeleton on its way through the host; what it lists to be warped is what the stun must deliver. */
+async function transfer(context: StepContext, dumped: Dumped): Promise<WantedPages> {
+  const skeleton = await rewriteSkeleton(dumped.files, (runs) => readPages(context, runs));
+  context.pokes = skeleton.pokes;
+  // Each of them needs a frame of its own on the destination.
+  const { destination } = context.checked.layouts!;
+  const wanted = wantedPages(skeleton.wanted, destination.bytes / PAGE_BYTES);
+  context.tally.memoryPages = wanted.total;
+  context.tally.memoryBytes = wanted.total * PAGE_BYTES;
+  await Promise.all([sendImages(context, skeleton.files), moveLayer(context)]);
+  return wanted;
+}
+
+async function populate(context: StepContext, wanted: WantedPages): Promise<void> {
+  if (wanted.total === 0) return;
+  await populateRuns(context, toRuns(wanted));
+}
+
+/** What the stuns of one migration have in common. */
+type StunFacts = Omit<StunInput, "onNote" | "onStun"> & Pick<Sessions, "deadMan">;
+
+async function warp(context: StepContext, facts: StunFacts, allWanted: WantedPages): Promise<void> {
+  const { clock } = context;
+  let wanted = allWanted;
+  for (let attempt = 0; ; attempt++) {
+    context.signal.throwIfAborted();
+    await facts.deadMan.armed();
+    const outcome = await stun(
+      {
+        ...facts,
+        onNote: context.onNote,
+        onStun: (source, destination) => clock.stunned(source, destination),
+      },
+      wanted,
+    );
+    if (outcome.kind === "committed") {
+      context.table = outcome.table;
+      return tallyMove(context.tally, outcome);
+    }
+    wanted = await supplyMissing(context, outcome, wanted, attempt);
+  }
+}
+
+function tallyMove(tally: Tally, { table, plan }: Extract<StunOutcome, { kind: "committed" }>): void {
+  tally.remappedPages = plan.remap.totalPages;
+  tally.copiedPages += plan.copy.totalPages;
+  tally.sharedPages = table.counts.shared;
+  tally.extents = plan.remap.count + plan.copy.count;
+  tally.backend = tally.remappedPages > 0 ? "remap" : "copy";
+}

@@ -1,0 +1,64 @@
+/** `migrate --dry-run`: preflight for real, every reason listed, and nothing left behind. */
+import { errorTable, toMwarpError } from "../errors.js";
+import type { ErrorBody, MigrationPlan } from "../protocol/api.js";
+import type { MigrationRequest } from "../protocol/migration.js";
+import { limits } from "./methods/common.js";
+import type { MigrationWorld } from "./ports.js";
+import { type Checked, preflight, type Reason, Refusal } from "./preflight.js";
+import { methodSteps } from "./states.js";
+
+/** @throws MwarpError only when a guest could not be asked at all */
+export async function planMigration(
+  world: MigrationWorld,
+  request: MigrationRequest,
+  id: string,
+  signal: AbortSignal,
+): Promise<MigrationPlan> {
+  const base = {
+    container: request.container,
+    to: request.to,
+    method: request.method,
+    backend: request.backend,
+    steps: [...methodSteps[request.method], "resume", "retire"],
+  };
+  try {
+    const checked = await preflight(world, request, id, signal);
+    await checked.sourceAgent.call("source.abort", { migration: id }, { timeoutMs: limits.quick });
+    return {
+      ...base,
+      from: checked.source.endpoint.name,
+      reasons: [],
+      memory_bytes: checked.usage.anonymousBytes,
+      image_bytes: null,
+      notes: notes(request, checked),
+    };
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw toMwarpError(error);
+    return {
+      ...base,
+      from: error.from,
+      reasons: error.reasons.map(reasonBody),
+      memory_bytes: null,
+      image_bytes: null,
+      notes: [],
+    };
+  }
+}
+
+function notes(request: MigrationRequest, checked: Checked): string[] {
+  const { tasks, writableLayerBytes } = checked.usage;
+  const how =
+    request.method === "warp"
+      ? "private anonymous memory changes owner; shared memory and file pages travel in the images"
+      : "every page crosses the VMs' network through CRIU's page server";
+  return [`${tasks.length} task(s), writable layer ${writableLayerBytes} bytes`, how];
+}
+
+const reasonBody = (reason: Reason): ErrorBody => ({
+  code: reason.code,
+  message: reason.message,
+  hint: errorTable[reason.code].remedy,
+  phase: "preflight",
+  details: [],
+  exit: errorTable[reason.code].exit,
+});

@@ -1,0 +1,78 @@
+/** Builds the report of a migration: the JSON contract of `mwarp migrate --json`. */
+import type { MwarpError } from "../errors.js";
+import type { MigrationReport, MigrationRequest, Phase } from "../protocol/migration.js";
+import type { MigrationClock } from "./clock.js";
+import { Refusal } from "./preflight.js";
+
+/** Counts a migration collects on its way; all zero until known. */
+export interface Tally {
+  backend: "remap" | "copy" | null;
+  memoryPages: number;
+  memoryBytes: number;
+  remappedPages: number;
+  copiedPages: number;
+  sharedPages: number;
+  imageBytes: number;
+  layerBytes: number;
+  channelBytes: number;
+  extents: number;
+}
+
+export const emptyTally = (): Tally => ({
+  backend: null,
+  memoryPages: 0,
+  memoryBytes: 0,
+  remappedPages: 0,
+  copiedPages: 0,
+  sharedPages: 0,
+  imageBytes: 0,
+  layerBytes: 0,
+  channelBytes: 0,
+  extents: 0,
+});
+
+export interface ReportFacts {
+  readonly id: string;
+  readonly request: MigrationRequest;
+  /** VM the container was found on; empty when it was not found. */
+  readonly from: string;
+  readonly startedAt: string;
+  readonly outcome: MigrationReport["outcome"];
+  readonly error: { readonly error: MwarpError; readonly phase: Phase } | null;
+  readonly clock: MigrationClock;
+  readonly tally: Tally;
+}
+
+export function buildReport(facts: ReportFacts): MigrationReport {
+  const { tally } = facts;
+  const { stun, ...time } = facts.clock.report();
+  return {
+    id: facts.id,
+    container: facts.request.container,
+    from: facts.from,
+    to: facts.request.to,
+    method: facts.request.method,
+    backend: tally.backend,
+    outcome: facts.outcome,
+    error: facts.error === null ? null : describeError(facts.error.error, facts.error.phase),
+    startedAt: facts.startedAt,
+    time_ms: time,
+    stun_ms: stun,
+    memory: {
+      bytes: tally.memoryBytes,
+      pages: tally.memoryPages,
+      remapped_pages: tally.remappedPages,
+      copied_pages: tally.copiedPages,
+      shared_pages: tally.sharedPages,
+      image_bytes: tally.imageBytes,
+      channel_bytes: tally.channelBytes,
+      extents: tally.extents,
+    },
+  };
+}
+
+function describeError(error: MwarpError, phase: Phase): MigrationReport["error"] {
+  const details =
+    error instanceof Refusal ? error.reasons.map((reason) => reason.message) : [...error.details];
+  return { code: error.code, message: error.message, hint: error.hint, phase, details };
+}

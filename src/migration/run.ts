@@ -1,0 +1,216 @@
+/** One migration from preflight to its report. Owns the order of things; what each thing does lies in methods/. */
+import { dirname } from "node:path";
+import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
+import type { MigrationReport, MigrationRequest, Phase } from "../protocol/migration.js";
+import type { CostModel } from "../warp/cost-model.js";
+import { MigrationClock } from "./clock.js";
+import { Journal, type VmmIdentity } from "./journal.js";
+import { migrateCold } from "./methods/cold.js";
+import { callAgent, limits, resumeDestination, retireSource, type StepContext } from "./methods/common.js";
+import { migrateWarp } from "./methods/warp.js";
+import type { MigrationVm, MigrationWorld } from "./ports.js";
+import { type Checked, preflight, Refusal } from "./preflight.js";
+import { buildReport, emptyTally, type Tally } from "./report.js";
+import { StepRunner, type UndoActions } from "./runner.js";
+import { saveTable } from "./table-file.js";
+
+export interface RunInput {
+  readonly id: string;
+  readonly request: MigrationRequest;
+  readonly world: MigrationWorld;
+  readonly journalPath: string;
+  readonly costs: CostModel;
+  readonly startedAt: string;
+  /** Cancel or time limit; its reason is the MwarpError that is reported. Without effect after the commit. */
+  readonly signal: AbortSignal;
+  /** The container is about to stand still. */
+  readonly onFreeze: () => void;
+  readonly onPhase: (phase: Phase, elapsedMs: number) => void;
+  readonly onCommitted: (elapsedMs: number) => void;
+  readonly onNote: (message: string) => void;
+}
+
+interface Ending {
+  readonly outcome: MigrationReport["outcome"];
+  readonly error: MwarpError | null;
+  readonly phase: Phase;
+}
+
+/** Never throws: whatever happens ends in a report. */
+export async function runMigration(input: RunInput): Promise<MigrationReport> {
+  const clock = new MigrationClock();
+  const tally = emptyTally();
+  let from = "";
+  let ending: Ending;
+  clock.enter("preflight");
+  input.onPhase("preflight", 0);
+  try {
+    const checked = await preflight(input.world, input.request, input.id, input.signal);
+    from = checked.source.endpoint.name;
+    ending = await migrate(input, checked, clock, tally);
+  } catch (error) {
+    const reason = input.signal.aborted ? toMwarpError(input.signal.reason) : toMwarpError(error);
+    if (error instanceof Refusal) from = error.from ?? "";
+    // Nothing of the container was changed yet, whatever it was that failed.
+    const outcome = input.signal.aborted ? "aborted" : "refused";
+    ending = { outcome, error: reason, phase: "preflight" };
+  }
+  return buildReport({
+    id: input.id,
+    request: input.request,
+    from,
+    startedAt: input.startedAt,
+    outcome: ending.outcome,
+    error: ending.error === null ? null : { error: ending.error, phase: ending.phase },
+    clock,
+    tally,
+  });
+}
+
+async function migrate(
+  input: RunInput,
+  checked: Checked,
+  clock: MigrationClock,
+  tally: Tally,
+): Promise<Ending> {
+  const journal = Journal.create(input.journalPath, {
+    id: input.id,
+    container: input.request.container,
+    from: checked.source.endpoint.name,
+    to: checked.destination.endpoint.name,
+    method: input.request.method,
+    vms: { from: identity(checked.source), to: identity(checked.destination) },
+  });
+  const runner = new StepRunner(journal, clock, input.signal, {
+    onPhase: (phase) => input.onPhase(phase, clock.elapsed()),
+    onCommitted: () => input.onCommitted(clock.elapsed()),
+    onNote: input.onNote,
+  });
+  const context: StepContext = {
+    id: input.id,
+    request: input.request,
+    checked,
+    clock,
+    signal: input.signal,
+    tally,
+    onFreeze: input.onFreeze,
+    onNote: input.onNote,
+    pokes: [],
+    table: null,
+  };
+  const channelBefore = channelBytes(checked);
+  try {
+    const method = (): Promise<void> =>
+      input.request.method === "warp"
+        ? migrateWarp(runner, context, input.costs, input.journalPath)
+        : migrateCold(runner, context);
+    const failure = await attempt(runner, method, input.signal);
+    if (failure !== null) {
+      // The VMs stand still with memory that is neither here nor there: no guest can be asked for anything.
+      if (failure.code === "MWARP_E_NEEDS_RECOVERY")
+        return { outcome: "aborted", error: failure, phase: runner.phase };
+      if (!runner.committed) return await rollBack(runner, checked, clock, input.id, failure);
+      input.onNote(`after the commit: ${failure.message}`);
+    }
+    let tries = 0;
+    const resumeError = await runner.forward("resume", async () => {
+      if (failure !== null || tries++ > 0) await letGoOn(checked);
+      await resumeDestination(context);
+    });
+    if (resumeError !== null) return needsRecovery(resumeError, runner.phase);
+    keepTable(input, context);
+    const retireError = await runner.forward("retire", () => retireSource(context));
+    if (retireError !== null) return needsRecovery(retireError, runner.phase);
+    return { outcome: "committed", error: null, phase: "retire" };
+  } finally {
+    tally.channelBytes = channelBytes(checked) - channelBefore;
+    journal.close();
+  }
+}
+
+/** The container runs by now. A table that cannot be kept is no reason to call anything failed. */
+function keepTable(input: RunInput, { table }: StepContext): void {
+  if (table === null) return;
+  try {
+    saveTable(dirname(input.journalPath), table);
+  } catch (error) {
+    input.onNote(`the table could not be kept: ${toMwarpError(error).message}`);
+  }
+}
+
+const identity = ({ endpoint: { pid, startTime } }: MigrationVm): VmmIdentity => ({ pid, startTime });
+
+/** Runs the method; a failure that a cancel or time limit brought about is reported as that, not as its symptom. */
+async function attempt(
+  runner: StepRunner,
+  body: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<MwarpError | null> {
+  try {
+    await body();
+    return null;
+  } catch (error) {
+    if (isMwarpError(error, "MWARP_E_NEEDS_RECOVERY")) return error;
+    return toMwarpError(signal.aborted && !runner.committed ? signal.reason : error);
+  }
+}
+
+async function rollBack(
+  runner: StepRunner,
+  checked: Checked,
+  clock: MigrationClock,
+  migration: string,
+  failure: MwarpError,
+): Promise<Ending> {
+  const phase = runner.phase;
+  await letGoOn(checked);
+  const errors = await runner.rollBack(
+    failure.message,
+    undoActions(checked, migration, () => clock.runsAgain()),
+  );
+  const [first] = errors;
+  return { outcome: "aborted", error: first === undefined ? failure : incomplete(failure, first), phase };
+}
+
+/** Neither VM stays paused because a stun was cut short; one that is gone or mute is the undo's affair. */
+async function letGoOn({ source, destination }: Checked): Promise<void> {
+  const signal = AbortSignal.timeout(limits.quick);
+  await Promise.allSettled([source.ensureRunning(signal), destination.ensureRunning(signal)]);
+}
+
+/** What takes a migration back, on each side. */
+function undoActions(
+  vms: Pick<Checked, "source" | "destination">,
+  migration: string,
+  onSourceRuns: () => void,
+): UndoActions {
+  return {
+    abortSource: async () => {
+      await callAgent(vms.source, "source.abort", migration);
+      onSourceRuns();
+    },
+    abortDestination: () => callAgent(vms.destination, "destination.abort", migration),
+  };
+}
+
+function needsRecovery(cause: MwarpError, phase: Phase): Ending {
+  return {
+    outcome: "committed",
+    error: recoveryError(`the destination owns the container, but: ${cause.message}`, cause),
+    phase,
+  };
+}
+
+const incomplete = (failure: MwarpError, undo: MwarpError): MwarpError =>
+  recoveryError(`${failure.message}; and the rollback could not be finished: ${undo.message}`, failure);
+
+function recoveryError(message: string, cause: MwarpError): MwarpError {
+  return new MwarpError("MWARP_E_NEEDS_RECOVERY", message, { cause, details: cause.details });
+}
+
+/** Bytes over both agents' channels so far. */
+const channelBytes = ({ sourceAgent, destinationAgent }: Checked): number =>
+  [sourceAgent, destinationAgent].reduce(
+    (sum, { channelBytes: { sent, received } }) => sum + sent + received,
+    0,
+  );

@@ -1,0 +1,188 @@
+/**
+ * The stun: both VMs paused, and in that instant walk, validate, exchange, commit.
+ *
+ * INVARIANTS
+ * - Nothing a guest said is trusted but the roots to walk from; frames come from its page tables, read while it is paused.
+ * - All is validated before the first frame is exchanged; an exchange that cannot be committed is undone in the same stun.
+ * - Both VMs continue, whatever happens, with one exception: memory that could be neither exchanged nor put back
+ *   (MWARP_E_NEEDS_RECOVERY) must not be run on, so they stay paused.
+ * - A page that is missing ends the stun without a change; it is faulted in, and everything is walked again.
+ */
+import { readFileSync } from "node:fs";
+import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
+import type { GuestInfo, PageRun, TaskRoot } from "../protocol/agent.js";
+import type { BackendChoice } from "../protocol/migration.js";
+import type { CompletedExchange } from "../warp/backend.js";
+import { CopyBackend } from "../warp/backends/copy.js";
+import type { ExchangePieces } from "../warp/backends/exchange-pieces.js";
+import { RemapBackend } from "../warp/backends/remap.js";
+import { type CostModel, costsFor } from "../warp/cost-model.js";
+import { execute } from "../warp/execute.js";
+import { buildExtents } from "../warp/extents.js";
+import type { WantedPages } from "../warp/page-ranges.js";
+import { type ExchangePlan, mappingBudget, plan } from "../warp/planner.js";
+import { buildTable, isComplete, type WarpTable } from "../warp/table.js";
+import { killPoint, staleTable } from "./faults.js";
+import type { VmSession } from "./vm-session.js";
+
+export interface StunInput {
+  readonly source: VmSession;
+  readonly destination: VmSession;
+  readonly sourceRoots: readonly TaskRoot[];
+  readonly destinationRoots: readonly TaskRoot[];
+  readonly sourceInfo: GuestInfo;
+  readonly destinationInfo: GuestInfo;
+  readonly backend: BackendChoice;
+  readonly costs: CostModel;
+  /** How long the VMs may stand still before anything is exchanged, ms. From then on it is finished. */
+  readonly maxStunMs: number;
+  /** Journals what is about to be exchanged, so that a death in the middle can be undone. */
+  readonly onExchange: (pieces: ExchangePieces) => void;
+  /** Journals the commit; when it throws, the exchange is undone. */
+  readonly commit: () => void;
+  readonly onNote: (message: string) => void;
+  /** Told how long each VM stood still, ms. */
+  readonly onStun: (sourceMs: number, destinationMs: number) => void;
+}
+
+export type StunOutcome =
+  | { readonly kind: "committed"; readonly table: WarpTable; readonly plan: ExchangePlan }
+  | {
+      readonly kind: "missing";
+      readonly source: readonly PageRun[];
+      readonly destination: readonly PageRun[];
+    };
+
+/** One attempt. @throws MwarpError when it was not committed; nothing is exchanged then. */
+export async function stun(input: StunInput, wanted: WantedPages): Promise<StunOutcome> {
+  const readTable = (): WarpTable =>
+    buildTable({
+      source: input.source.sourceView(input.sourceRoots, input.sourceInfo),
+      destination: input.destination.view(input.destinationRoots, input.destinationInfo),
+      wanted,
+    });
+  const stale = await staleTable(readTable);
+  const since = performance.now();
+  const paused = await pauseBoth(input.source, input.destination, input.maxStunMs);
+  let exchange: CompletedExchange | null = null;
+  let sound = true;
+  let committed = false;
+  try {
+    const table = stale ?? readTable();
+    if (!isComplete(table)) return { kind: "missing", ...table.missing };
+    const stood = performance.now() - since;
+    if (stood > input.maxStunMs)
+      throw new MwarpError(
+        "MWARP_E_TIMEOUT",
+        `the VMs stood still for ${Math.round(stood)} ms and nothing was exchanged`,
+      );
+    const carriedOut = await carryOut(input, table);
+    exchange = carriedOut.exchange;
+    killPoint("exchanged");
+    await commitOrUndo(input.commit, exchange);
+    committed = true;
+    killPoint("stunned");
+    return { kind: "committed", table, plan: carriedOut.plan };
+  } catch (error) {
+    sound = !isMwarpError(error, "MWARP_E_NEEDS_RECOVERY");
+    throw error;
+  } finally {
+    if (sound) {
+      await paused.continueBoth(input.onStun).catch((error: unknown) => {
+        // What is committed stays committed; whoever goes forward lets the VMs go on first.
+        if (!committed) throw error;
+        input.onNote(`a VM did not continue after the commit: ${toMwarpError(error).message}`);
+      });
+    }
+    await exchange?.release();
+  }
+}
+
+interface Paused {
+  continueBoth(onStun: StunInput["onStun"]): Promise<void>;
+}
+
+async function pauseBoth(source: VmSession, destination: VmSession, timeoutMs: number): Promise<Paused> {
+  const sides = [source, destination].map((session) => ({ session, since: performance.now() }));
+  const continueBoth = async (onStun: StunInput["onStun"]): Promise<void> => {
+    const ends = await Promise.allSettled(
+      sides.map(async ({ session, since }) => {
+        await session.continue();
+        return performance.now() - since;
+      }),
+    );
+    const failure = ends.find((end) => end.status === "rejected");
+    if (failure !== undefined) throw failure.reason;
+    const [sourceMs, destinationMs] = ends.map((end) => (end.status === "fulfilled" ? end.value : 0));
+    onStun(sourceMs!, destinationMs!);
+  };
+  const pauses = await Promise.allSettled(sides.map(({ session }) => session.pause(timeoutMs)));
+  const failure = pauses.find((end) => end.status === "rejected");
+  if (failure !== undefined) {
+    await continueBoth(() => undefined);
+    throw failure.reason;
+  }
+  return { continueBoth };
+}
+
+interface CarriedOut {
+  readonly plan: ExchangePlan;
+  readonly exchange: CompletedExchange | null;
+}
+
+/** With `auto` an exchange that the VMMs refuse (and have undone) is made up for by copying, in the same stun. */
+async function carryOut(input: StunInput, table: WarpTable): Promise<CarriedOut> {
+  const chosen = makePlan(input, table, input.backend);
+  try {
+    const { exchange } = await execute(chosen, backends(input, table));
+    return { plan: chosen, exchange };
+  } catch (error) {
+    const refused = input.backend === "auto" && chosen.remap.count > 0 && isMwarpError(error, "MWARP_E_WARP");
+    if (!refused) throw error;
+    input.onNote(`remapping was refused, so all is copied: ${error.message}`);
+    const copying = makePlan(input, table, "copy");
+    const { exchange } = await execute(copying, backends(input, table));
+    return { plan: copying, exchange };
+  }
+}
+
+function makePlan(input: StunInput, table: WarpTable, objective: BackendChoice): ExchangePlan {
+  const hostPageBytes = Math.min(table.source.hostPageBytes, table.destination.hostPageBytes);
+  const canRemap = input.source.library !== null && input.destination.library !== null;
+  return plan(buildExtents(table), {
+    objective: canRemap ? objective : "copy",
+    costs: costsFor(input.costs, hostPageBytes),
+    mappingBudget: mappingBudget(maxMapCount(), input.source.mappings(), input.destination.mappings()),
+  });
+}
+
+function backends(input: StunInput, table: WarpTable): Parameters<typeof execute>[1] {
+  const { source, destination } = input;
+  const copier = new CopyBackend(
+    { pid: source.endpoint.pid, ram: table.source },
+    { pid: destination.endpoint.pid, ram: table.destination },
+  );
+  if (source.library === null || destination.library === null) return { copier, exchanger: null };
+  const exchanger = new RemapBackend(
+    { ram: table.source, library: source.library, backing: source.backing },
+    { ram: table.destination, library: destination.library, backing: destination.backing },
+    input.onExchange,
+  );
+  return { copier, exchanger };
+}
+
+async function commitOrUndo(commit: () => void, exchange: CompletedExchange | null): Promise<void> {
+  try {
+    commit();
+  } catch (error) {
+    // A journal that may or may not say "committed" decides nothing: not for an undo, and not against one.
+    if (isMwarpError(error, "MWARP_E_NEEDS_RECOVERY")) throw error;
+    await exchange?.undo();
+    throw new MwarpError("MWARP_E_WARP", "the commit could not be written; the exchange was undone", {
+      cause: error,
+    });
+  }
+}
+
+/** vm.max_map_count (admin-guide/sysctl/vm.rst): more mappings than that, and mmap fails. */
+const maxMapCount = (): number => Number(readFileSync("/proc/sys/vm/max_map_count", "utf8"));

@@ -1,0 +1,108 @@
+/**
+ * One VM, opened for one stun: QMP, guest memory, what backs it, the preloaded library. Opened before the freeze, so that
+ * nothing connects or looks for anything while the container stands still.
+ */
+import { readFileSync } from "node:fs";
+import type { GuestInfo, TaskRoot } from "../protocol/agent.js";
+import { BackingReader } from "../vm/backing.js";
+import { pagingLevels } from "../vm/facts.js";
+import { remapHazards } from "../vm/hazards.js";
+import { GuestMemory } from "../vm/memory.js";
+import { QmpClient } from "../vm/qmp.js";
+import type { MemoryLayout, VmEndpoint } from "../vm/types.js";
+import { VmmLibrary } from "../vm/vmm-library.js";
+import type { GuestView, PageTableLevels, SourceView } from "../warp/physical-memory.js";
+
+/** Limit for letting a VM go on, ms. */
+const CONTINUE_TIMEOUT_MS = 10_000;
+
+export class VmSession {
+  readonly endpoint: VmEndpoint;
+  readonly layout: MemoryLayout;
+  readonly memory: GuestMemory;
+  readonly backing: BackingReader;
+  readonly library: VmmLibrary | null;
+  readonly #qmp: QmpClient;
+  readonly #levels: PageTableLevels;
+
+  private constructor(
+    endpoint: VmEndpoint,
+    layout: MemoryLayout,
+    qmp: QmpClient,
+    levels: PageTableLevels,
+    library: VmmLibrary | null,
+  ) {
+    this.endpoint = endpoint;
+    this.layout = layout;
+    this.memory = new GuestMemory(endpoint.pid, layout);
+    this.backing = new BackingReader(endpoint.pid, layout);
+    this.library = library;
+    this.#qmp = qmp;
+    this.#levels = levels;
+  }
+
+  /** @param useLibrary false when the plan will only copy: then no library is needed */
+  static async open(
+    endpoint: VmEndpoint,
+    layout: MemoryLayout,
+    useLibrary: boolean,
+    signal: AbortSignal,
+    onHazard: (message: string) => void = () => undefined,
+  ): Promise<VmSession> {
+    const qmp = await QmpClient.open(endpoint.qmpSocket, { signal });
+    let library: VmmLibrary | null = null;
+    try {
+      const levels = await pagingLevels(qmp, { signal });
+      const hazards = useLibrary ? await remapHazards(qmp, { signal }) : [];
+      if (hazards.length > 0)
+        onHazard(`${endpoint.name}: memory is copied, not remapped: ${hazards.join(", ")}`);
+      if (useLibrary && hazards.length === 0 && endpoint.vmmSocket !== null) {
+        library = await VmmLibrary.connect(endpoint.vmmSocket, { signal });
+        for (const region of layout.regions) await library.region(region.hva, region.bytes, { signal });
+      }
+      return new VmSession(endpoint, layout, qmp, levels, library);
+    } catch (error) {
+      library?.close();
+      qmp.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Stops all vCPUs; returns once they stand still. QEMU first drains its disks and has them written (vm_stop in its
+   * system/cpus.c), which may take seconds where a guest writes much. One that takes longer than `timeoutMs` must be let go
+   * again all the same: QEMU does one command after the other.
+   * @throws MWARP_E_TIMEOUT
+   */
+  async pause(timeoutMs: number): Promise<void> {
+    await this.#qmp.execute("stop", {}, { timeoutMs });
+  }
+
+  async continue(): Promise<void> {
+    await this.#qmp.execute("cont", {}, { timeoutMs: CONTINUE_TIMEOUT_MS });
+  }
+
+  view(roots: readonly TaskRoot[], info: GuestInfo): GuestView {
+    const { memory, layout } = this;
+    const { kernelRootGpa, directMapBase, taskStruct } = info;
+    return { memory, layout, levels: this.#levels, roots, kernelRootGpa, directMapBase, taskStruct };
+  }
+
+  sourceView(roots: readonly TaskRoot[], info: GuestInfo): SourceView {
+    return { ...this.view(roots, info), structPage: info.structPage };
+  }
+
+  /** Mappings the VMM has now: lines of its maps. */
+  mappings(): number {
+    const maps = readFileSync(`/proc/${this.endpoint.pid}/maps`);
+    let lines = 0;
+    for (let at = maps.indexOf(0x0a); at >= 0; at = maps.indexOf(0x0a, at + 1)) lines++;
+    return lines;
+  }
+
+  close(): void {
+    this.library?.close();
+    this.memory.close();
+    this.#qmp.close();
+  }
+}

@@ -1,0 +1,238 @@
+import { describe, expect, it } from "vitest";
+import type { CallOptions, MigrationVm, MigrationWorld } from "../../../src/migration/ports.js";
+import { preflight, Refusal } from "../../../src/migration/preflight.js";
+import { versionAtLeast } from "../../../src/migration/versions.js";
+import type { AgentMethod, GuestInfo } from "../../../src/protocol/agent.js";
+import type { ContainerState } from "../../../src/protocol/container.js";
+import type { MigrationRequest } from "../../../src/protocol/migration.js";
+import type { MemoryBacking } from "../../../src/vm/types.js";
+import { moveWeb } from "../../support/requests.js";
+
+const MIB = 1024 * 1024;
+const info: GuestInfo = {
+  protocol: 1,
+  agentVersion: "0.1.0",
+  bootId: "b",
+  hostname: "g",
+  kernel: "6.12",
+  criuVersion: "4.1.1",
+  runcVersion: "1.1.15+ds1",
+  memTotalBytes: 2048 * MIB,
+  memAvailableBytes: 1800 * MIB,
+  swapTotalBytes: 0,
+  transparentHugepages: "always",
+  cpuFlags: ["avx2", "sse2"],
+  directMapBase: "0",
+  structPage: {
+    vmemmapBase: "0",
+    bytes: 64,
+    flagsOffset: 0,
+    compoundHeadOffset: 8,
+    mappingOffset: 24,
+    refcountOffset: 52,
+  },
+  taskStruct: { pidOffset: 0, mmOffset: 0, mmPgdOffset: 0 },
+  kernelRootGpa: 4096,
+};
+const shared = {
+  kind: "shared-memfd",
+  layout: { regions: [], bytes: 0, hostPageBytes: 4096 },
+} as unknown as MemoryBacking;
+
+const web = (change: Partial<ContainerState> = {}): ContainerState => ({
+  spec: { name: "web" } as ContainerState["spec"],
+  status: "running",
+  pid: 7,
+  memoryBytes: 10 * MIB,
+  exitCode: null,
+  held: null,
+  ...change,
+});
+
+interface Guest {
+  info?: Partial<GuestInfo>;
+  backing?: MemoryBacking;
+  library?: boolean;
+  containers?: ContainerState[] | "silent";
+  usage?: { anonymousBytes?: number; unsupported?: string[] };
+}
+
+/** A world of guests that answer from a table, and a record of what was asked of them. */
+function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; asked: string[] } {
+  const asked: string[] = [];
+  const vm = (name: string, guest: Guest): MigrationVm =>
+    ({
+      endpoint: { name, vmmSocket: (guest.library ?? true) ? "/x" : null },
+      memoryBacking: async () => guest.backing ?? shared,
+      isGone: () => false,
+      ensureRunning: async () => undefined,
+      agent: async () => ({
+        channelBytes: { sent: 0, received: 0 },
+        call: async (method: AgentMethod, _params: unknown, _options?: CallOptions) => {
+          asked.push(`${name} ${method}`);
+          if (method === "info") return { ...info, ...guest.info };
+          if (method === "source.prepare")
+            return {
+              spec: { name: "web" },
+              tasks: [{ pid: 7, nsPid: 1 }],
+              anonymousBytes: guest.usage?.anonymousBytes ?? 64 * MIB,
+              memoryBytes: 1,
+              writableLayerBytes: 0,
+              unsupported: guest.usage?.unsupported ?? [],
+            };
+          return {};
+        },
+      }),
+    }) as unknown as MigrationVm;
+  const world: MigrationWorld = {
+    vm: (name) => (guests[name] === undefined ? undefined : vm(name, guests[name])),
+    vmNames: () => Object.keys(guests),
+    rootfsFile: (digest) => `/store/${digest}.tar`,
+    containers: async () => ({
+      containers: Object.entries(guests).flatMap(([name, { containers = [] }]) =>
+        containers === "silent" ? [] : containers.map((container) => ({ vm: name, container })),
+      ),
+      unreachable: Object.entries(guests)
+        .filter(([, guest]) => guest.containers === "silent")
+        .map(([name]) => ({ vm: name, reason: "no answer" })),
+    }),
+  };
+  return { world, asked };
+}
+
+const request = moveWeb();
+
+async function refusal(
+  guests: Record<string, Guest>,
+  change: Partial<MigrationRequest> = {},
+): Promise<Refusal> {
+  const { world } = makeWorld(guests);
+  const outcome = await preflight(
+    world,
+    { ...request, ...change },
+    "id-000001",
+    new AbortController().signal,
+  ).catch((error: unknown) => error);
+  expect(outcome).toBeInstanceOf(Refusal);
+  return outcome as Refusal;
+}
+const codes = (refused: Refusal): string[] => refused.reasons.map(({ code }) => code);
+
+describe("preflight", () => {
+  it("passes a running container between two sound VMs and asks the source to prepare", async () => {
+    const { world, asked } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": {} });
+    const checked = await preflight(world, request, "id-000001", new AbortController().signal);
+    expect(checked.source.endpoint.name).toBe("vm-a");
+    expect(asked).toEqual(["vm-a info", "vm-b info", "vm-a source.prepare"]);
+  });
+
+  it("names both an unknown container and an unknown VM at once", async () => {
+    expect(codes(await refusal({ "vm-a": {} }))).toEqual(["MWARP_E_CONTAINER_UNKNOWN", "MWARP_E_VM_UNKNOWN"]);
+  });
+
+  it("does not call a container unknown while a VM is silent", async () => {
+    const refused = await refusal({ "vm-a": { containers: "silent" }, "vm-b": {} });
+    expect(codes(refused)).toEqual(["MWARP_E_AGENT_UNREACHABLE"]);
+    expect(refused.exit).toBe(3);
+  });
+
+  it("refuses the VM on which the container runs already", async () => {
+    expect(codes(await refusal({ "vm-a": {}, "vm-b": { containers: [web()] } }))).toEqual([
+      "MWARP_E_SAME_VM",
+    ]);
+  });
+
+  it("refuses when the name is taken on the destination", async () => {
+    const guests = { "vm-a": { containers: [web()] }, "vm-b": { containers: [web()] } };
+    expect(codes(await refusal(guests))).toEqual(["MWARP_E_NAME_TAKEN"]);
+  });
+
+  it("refuses a stopped container, and one that another migration holds", async () => {
+    expect(
+      codes(await refusal({ "vm-a": { containers: [web({ status: "stopped" })] }, "vm-b": {} })),
+    ).toEqual(["MWARP_E_NOT_RUNNING"]);
+    expect(codes(await refusal({ "vm-a": { containers: [web({ held: "m1" })] }, "vm-b": {} }))).toEqual([
+      "MWARP_E_BUSY",
+    ]);
+  });
+
+  it("lists every fault of both guests together, before the source prepares anything", async () => {
+    const { world, asked } = makeWorld({
+      "vm-a": {
+        containers: [web()],
+        info: { criuVersion: "3.17.1" },
+        backing: { kind: "unsuitable", reason: "private" },
+      },
+      "vm-b": { info: { runcVersion: null, cpuFlags: ["sse2"] } },
+    });
+    const refused = await preflight(world, request, "id-000001", new AbortController().signal).catch(
+      (error) => error,
+    );
+    expect(codes(refused)).toEqual([
+      "MWARP_E_CRIU_TOO_OLD",
+      "MWARP_E_RUNC_TOO_OLD",
+      "MWARP_E_UNSUPPORTED",
+      "MWARP_E_MEMORY_NOT_SHARED",
+    ]);
+    expect(refused.message).toContain("avx2");
+    expect(asked).not.toContain("vm-a source.prepare");
+  });
+
+  it("lets cold move between VMs whose memory cannot be exchanged", async () => {
+    const backing: MemoryBacking = { kind: "unsuitable", reason: "private" };
+    const { world } = makeWorld({ "vm-a": { containers: [web()], backing }, "vm-b": { backing } });
+    const checked = await preflight(
+      world,
+      { ...request, method: "cold" },
+      "id-000001",
+      new AbortController().signal,
+    );
+    expect(checked.layouts).toBeNull();
+  });
+
+  it("refuses --backend remap for a VM without the library", async () => {
+    const guests = { "vm-a": { containers: [web()] }, "vm-b": { library: false } };
+    expect(codes(await refusal(guests, { backend: "remap" }))).toEqual(["MWARP_E_UNSUPPORTED"]);
+  });
+
+  it("asks for the memory before the freeze, counts it twice for cold, and takes the preparation back", async () => {
+    const usage = { anonymousBytes: 1000 * MIB };
+    const { world, asked } = makeWorld({
+      "vm-a": { containers: [web()], usage },
+      "vm-b": { info: { memAvailableBytes: 1500 * MIB } },
+    });
+    const signal = new AbortController().signal;
+    await expect(preflight(world, request, "id-000001", signal)).resolves.toBeDefined();
+    const cold = preflight(world, { ...request, method: "cold" }, "id-000002", signal);
+    await expect(cold).rejects.toMatchObject({ code: "MWARP_E_NO_MEMORY" });
+    expect(asked.at(-1)).toBe("vm-a source.abort");
+  });
+
+  it("names each resource that cannot move", async () => {
+    const guests = {
+      "vm-a": {
+        containers: [web()],
+        usage: { unsupported: ["pid 1 fd 7: /dev/kvm", "pid 1 fd 8: io_uring"] },
+      },
+      "vm-b": {},
+    };
+    const refused = await refusal(guests);
+    expect(refused.message).toContain("fd 7: /dev/kvm");
+    expect(refused.message).toContain("fd 8: io_uring");
+  });
+});
+
+describe("version comparison", () => {
+  it.each([
+    ["4.1.1", "4.0", true],
+    ["4.0", "4.0", true],
+    ["3.17.1", "4.0", false],
+    ["1.1.15+ds1", "1.1.10", true],
+    ["1.1.9", "1.1.10", false],
+    ["10.0", "4.0", true],
+    ["garbage", "1.0", false],
+    ["", "1.0", false],
+  ])("%s at least %s: %s", (version, minimum, expected) => {
+    expect(versionAtLeast(version, minimum)).toBe(expected);
+  });
+});
