@@ -1,0 +1,161 @@
+/** Containers on all VMs: list, find, exec, logs, remove. Making one is in run.ts. */
+import { isMwarpError, MwarpError } from "../errors.js";
+import type {
+  ContainerList,
+  ContainerListing,
+  ExecEvent,
+  ExecRequest,
+  LogEntry,
+  LogEvent,
+} from "../protocol/api.js";
+import { splitLines } from "../protocol/ndjson.js";
+import { errorBody } from "./errors.js";
+import { type ExecCall, NO_TIMEOUT_MS, streamExec } from "./exec.js";
+import type { ContainerLocks } from "./locks.js";
+import type { DaemonPorts } from "./ports.js";
+import { EventQueue } from "./queue.js";
+import { pick } from "./resolve.js";
+
+/** How long a container's end may take, ms: SIGTERM, ten seconds, SIGKILL, and clearing up. */
+const REMOVE_TIMEOUT_MS = 30_000;
+
+type ContainerPorts = Pick<DaemonPorts, "vms" | "inspector" | "agents" | "limits">;
+
+export class ContainerService {
+  readonly #ports: ContainerPorts;
+  readonly #locks: ContainerLocks;
+
+  constructor(ports: ContainerPorts, locks: ContainerLocks) {
+    this.#ports = ports;
+    this.#locks = locks;
+  }
+
+  /** All agents are asked at once; a VM that does not answer in time is named, and fails nothing. */
+  async list(outer: AbortSignal, timeoutMs = this.#ports.limits.listing): Promise<ContainerList> {
+    const signal = AbortSignal.any([outer, AbortSignal.timeout(timeoutMs)]);
+    const result: ContainerList = { containers: [], unreachable: [] };
+    const answers = await Promise.all(
+      this.#ports.vms.list().map(async (endpoint) => {
+        const vm = endpoint.name;
+        try {
+          if (!this.#ports.inspector.isAlive(endpoint))
+            throw new MwarpError("MWARP_E_VM_UNREACHABLE", `${vm}: the VMM process has ended`);
+          const agent = await this.#ports.agents.agent(vm, signal);
+          const options = { signal, timeoutMs };
+          return { vm, containers: (await agent.call("container.list", {}, options)).containers };
+        } catch (error) {
+          return { vm, error: errorBody(silenceOf(vm, error, signal)) };
+        }
+      }),
+    );
+    for (const answer of answers) {
+      if (answer.error !== undefined) result.unreachable.push(answer);
+      else for (const container of answer.containers) result.containers.push({ vm: answer.vm, container });
+    }
+    outer.throwIfAborted();
+    return result;
+  }
+
+  /**
+   * The container of that name or unique id prefix. While a migration runs, both VMs may list it: the side that has a
+   * process goes first.
+   * @throws MWARP_E_CONTAINER_UNKNOWN, or MWARP_E_AGENT_UNREACHABLE when a VM that might have it did not answer
+   */
+  async find(wanted: string, signal: AbortSignal): Promise<ContainerListing> {
+    const { containers, unreachable } = await this.list(signal, this.#ports.limits.find);
+    const byProcess = [...containers].sort((a, b) => rank(a) - rank(b));
+    const found = pick(byProcess, wanted, {
+      name: (item) => item.container.spec.name,
+      id: (item) => item.container.spec.id,
+    });
+    if (found !== undefined) return found;
+    const silent = unreachable.filter((item) => item.error.code !== "MWARP_E_VM_UNREACHABLE");
+    if (silent.length === 0)
+      throw new MwarpError("MWARP_E_CONTAINER_UNKNOWN", `there is no container "${wanted}"`);
+    throw new MwarpError(
+      "MWARP_E_AGENT_UNREACHABLE",
+      `no container "${wanted}" on the VMs that answer; ${silent.map((item) => item.vm).join(", ")} did not`,
+      { details: silent.map((item) => `${item.vm}: ${item.error.message}`) },
+    );
+  }
+
+  async exec(wanted: string, request: ExecRequest, call: ExecCall): Promise<AsyncGenerator<ExecEvent, void>> {
+    const { vm, container } = await this.find(wanted, call.signal);
+    const name = container.spec.name;
+    if (container.status === "stopped" || container.status === "created")
+      throw new MwarpError("MWARP_E_NOT_RUNNING", `container "${name}" is ${container.status}`, {
+        hint: `Look at what it said: mwarp logs ${name}`,
+      });
+    const agent = await this.#ports.agents.agent(vm, call.signal);
+    return streamExec((options) => agent.call("container.exec", { name, ...request }, options), call);
+  }
+
+  async logs(
+    wanted: string,
+    options: { follow: boolean; tail: number | null },
+    signal: AbortSignal,
+  ): Promise<AsyncGenerator<LogEvent, void>> {
+    const { vm, container } = await this.find(wanted, signal);
+    const agent = await this.#ports.agents.agent(vm, signal);
+    const stop = new AbortController();
+    const bytes = new EventQueue<Uint8Array>();
+    agent
+      .call(
+        "container.logs",
+        { name: container.spec.name, ...options },
+        {
+          signal: AbortSignal.any([signal, stop.signal]),
+          timeoutMs: NO_TIMEOUT_MS,
+          onChunk: (data) => bytes.push(Buffer.from(data)),
+        },
+      )
+      .then(
+        () => bytes.end(),
+        (error: unknown) => bytes.fail(error),
+      );
+    return logEvents(bytes, stop);
+  }
+
+  /** @throws MWARP_E_BUSY, MWARP_E_RUNTIME when it runs and `force` is not set */
+  async remove(wanted: string, options: { force: boolean }, signal: AbortSignal): Promise<string> {
+    const { vm, container } = await this.find(wanted, signal);
+    const name = container.spec.name;
+    using _lock = this.#locks.take(name, { what: "rm" });
+    if (!options.force && (container.status === "running" || container.status === "paused"))
+      throw new MwarpError("MWARP_E_BUSY", `container "${name}" is ${container.status} on ${vm}`, {
+        hint: `To end it and remove it: mwarp rm -f ${name}`,
+      });
+    const agent = await this.#ports.agents.agent(vm, signal);
+    await agent.call("container.remove", { name, ...options }, { signal, timeoutMs: REMOVE_TIMEOUT_MS });
+    return name;
+  }
+}
+
+/** The time limit of a listing is no cancellation that anybody asked for: the VM did not answer. */
+function silenceOf(vm: string, error: unknown, limit: AbortSignal): unknown {
+  if (!limit.aborted || !isMwarpError(error, "MWARP_E_CANCELLED")) return error;
+  return new MwarpError("MWARP_E_AGENT_UNREACHABLE", `${vm}: the agent did not answer in time`);
+}
+
+const rank = ({ container }: ContainerListing): number =>
+  ["running", "paused", "created", "stopped"].indexOf(container.status);
+
+async function* logEvents(
+  bytes: AsyncIterable<Uint8Array>,
+  stop: AbortController,
+): AsyncGenerator<LogEvent, void> {
+  try {
+    for await (const line of splitLines(bytes))
+      yield { event: "line", entry: parseLogLine(line.toString("utf8")) };
+    yield { event: "end" };
+  } finally {
+    stop.abort();
+  }
+}
+
+/** One line in the CRI format: time, stream, tag, text. What is not in the format is shown whole. */
+export function parseLogLine(line: string): LogEntry {
+  const match = /^(\S+) (stdout|stderr) [FP](?: (.*))?$/s.exec(line);
+  if (match === null) return { time: "", stream: "stdout", text: line };
+  return { time: match[1]!, stream: match[2] === "stderr" ? "stderr" : "stdout", text: match[3] ?? "" };
+}

@@ -1,0 +1,49 @@
+import { Hono } from "hono";
+import * as z from "zod/mini";
+import {
+  ContainerListingSchema,
+  ContainerListSchema,
+  ContainerRemovedSchema,
+  ExecEventSchema,
+  ExecRequestSchema,
+  LogEventSchema,
+  RunRequestSchema,
+} from "../../protocol/api.js";
+import { parseRequest, readBody, reply, streamReply } from "../http.js";
+import type { Services } from "../services.js";
+import { readHead } from "../upstream.js";
+
+const LogQuerySchema = z.object({
+  follow: z.boolean(),
+  tail: z.nullable(z.int().check(z.minimum(0))),
+});
+
+export function containerRoutes({ containers, runs }: Services): Hono {
+  const app = new Hono();
+  app.get("/", async (c) => reply(c, ContainerListSchema, await containers.list(c.req.raw.signal)));
+  app.post("/", async (c) => {
+    const request = await readBody(c, RunRequestSchema);
+    return reply(c, ContainerListingSchema, await runs.run(request, c.req.raw.signal));
+  });
+  app.delete("/:name", async (c) => {
+    const force = c.req.query("force") === "true";
+    const name = await containers.remove(c.req.param("name"), { force }, c.req.raw.signal);
+    return reply(c, ContainerRemovedSchema, { name });
+  });
+  app.post("/:name/exec", async (c) => {
+    const { head, rest } = await readHead(c.req.raw.body);
+    const request = parseRequest(ExecRequestSchema, head);
+    const call = { stdin: rest, signal: c.req.raw.signal };
+    return streamReply(ExecEventSchema, await containers.exec(c.req.param("name"), request, call));
+  });
+  app.get("/:name/logs", async (c) => {
+    const tail = c.req.query("tail");
+    const query = {
+      follow: c.req.query("follow") === "true",
+      tail: tail === undefined ? null : Number(tail),
+    };
+    const options = parseRequest(LogQuerySchema, JSON.stringify(query));
+    return streamReply(LogEventSchema, await containers.logs(c.req.param("name"), options, c.req.raw.signal));
+  });
+  return app;
+}

@@ -1,0 +1,32 @@
+/** The services behind the API, put together from the ports. */
+import { ContainerService } from "./containers.js";
+import { History } from "./history.js";
+import { ContainerLocks } from "./locks.js";
+import { MigrationService } from "./migrations.js";
+import type { DaemonLog, DaemonPorts } from "./ports.js";
+import { RunService } from "./run.js";
+import { VmService } from "./vms.js";
+
+export interface Services {
+  readonly vms: VmService;
+  readonly containers: ContainerService;
+  readonly runs: RunService;
+  readonly migrations: MigrationService;
+  readonly locks: ContainerLocks;
+  readonly log: DaemonLog;
+}
+
+export function createServices(ports: DaemonPorts, historyDirectory: string): Services {
+  const { engine, log } = ports;
+  const locks = new ContainerLocks();
+  const containers = new ContainerService(ports, locks);
+  const history = new History(historyDirectory, log);
+  return {
+    vms: new VmService(ports),
+    containers,
+    runs: new RunService(ports, containers, locks),
+    migrations: new MigrationService({ engine, containers, locks, history, log }),
+    locks,
+    log,
+  };
+}

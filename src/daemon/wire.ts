@@ -1,0 +1,28 @@
+/** The real parts behind the daemon's ports. */
+import { createContainerBuilder } from "../container/builder.js";
+import { Engine } from "../migration/engine.js";
+import { type Environment, labFile, rootfsCacheDir, stateDir, vmsFile } from "../paths.js";
+import { VmmInspector } from "../vm/inspector.js";
+import { VmRegistry } from "../vm/registry.js";
+import { LinkPool } from "./agents.js";
+import type { DaemonLimits, DaemonLog, DaemonPorts } from "./ports.js";
+import { createWorld } from "./world.js";
+
+/** An agent answers within milliseconds; under emulation on a loaded host it has taken seconds. */
+const limits: DaemonLimits = { listing: 5_000, find: 20_000 };
+
+export function wirePorts(env: Environment, log: DaemonLog): DaemonPorts {
+  const vms = new VmRegistry({ lab: labFile(env), attached: vmsFile(env) });
+  const inspector = new VmmInspector();
+  const agents = new LinkPool(vms);
+  const world = createWorld({ vms, inspector, agents, limits, rootfsStore: rootfsCacheDir(env) });
+  return {
+    vms,
+    inspector,
+    agents,
+    builder: createContainerBuilder(rootfsCacheDir(env)),
+    engine: new Engine(world, stateDir(env)),
+    limits,
+    log,
+  };
+}

@@ -1,0 +1,396 @@
+/** In-memory ports: VMs with containers, an agent that answers from them, an engine that a test drives by hand. */
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { ContainerBuilder, SpecFacts } from "../../../src/container/builder.js";
+import type {
+  AgentPool,
+  DaemonLog,
+  DaemonPorts,
+  EngineHandle,
+  GuestAgent,
+  MigrationEngine,
+} from "../../../src/daemon/ports.js";
+import { type RunningDaemon, startDaemon } from "../../../src/daemon/process.js";
+import { MwarpError } from "../../../src/errors.js";
+import type { CallOptions } from "../../../src/migration/ports.js";
+import { daemonSocket, type Environment, historyDir } from "../../../src/paths.js";
+import type { AgentMethod, AgentParams } from "../../../src/protocol/agent.js";
+import type { MigrationPlan, MigrationRecord, RecoveryAction } from "../../../src/protocol/api.js";
+import type { ContainerSpec, ContainerState } from "../../../src/protocol/container.js";
+import type {
+  MigrationEvent,
+  MigrationReport,
+  MigrationRequest,
+  TableRun,
+} from "../../../src/protocol/migration.js";
+import type { MemoryBacking, VmEndpoint } from "../../../src/vm/types.js";
+import { moveWeb } from "../../support/requests.js";
+
+export function containerState(name: string, changes: Partial<ContainerState> = {}): ContainerState {
+  const digit = (name.charCodeAt(0) % 10).toString();
+  const spec: ContainerSpec = {
+    name,
+    id: Buffer.from(name.padEnd(16, "-")).toString("hex").slice(0, 32),
+    rootfs: "ab".repeat(32),
+    network: { mac: `02:00:00:00:00:0${digit}`, ipv4: `10.77.0.10${digit}`, prefixLength: 24, gateway: null },
+    hostname: name,
+    oci: {},
+    createdAt: "2026-01-01T00:00:00.000Z",
+  };
+  return { spec, status: "running", pid: 100, memoryBytes: 1 << 20, exitCode: null, held: null, ...changes };
+}
+
+const endpointOf = (name: string, index: number): VmEndpoint => ({
+  name,
+  pid: 1000 + index,
+  startTime: "1",
+  qmpSocket: `/run/${name}/qmp`,
+  agentSocket: `/run/${name}/agent`,
+  vmmSocket: `/run/${name}/vmm`,
+  address: `10.77.0.${10 + index}`,
+});
+
+/** A guest: its containers, and what was asked of it. */
+export class FakeGuest {
+  readonly containers: ContainerState[] = [];
+  readonly rootfs = new Set<string>();
+  readonly calls: { method: AgentMethod; params: unknown }[] = [];
+  uploaded = 0;
+  /** Commands that were cancelled. */
+  cancelled = 0;
+  /** `silent`: never answers until the caller gives up. */
+  state: "ready" | "silent" | "gone" = "ready";
+  /** Thrown by the next container.run. */
+  runError: MwarpError | null = null;
+  logText = "";
+
+  readonly agent: GuestAgent = {
+    call: (method, params, options) => this.#answer(method, params, options ?? {}) as never,
+  };
+
+  async #answer(method: AgentMethod, params: unknown, options: CallOptions): Promise<unknown> {
+    this.calls.push({ method, params });
+    switch (method) {
+      case "container.list":
+        return { containers: this.containers };
+      case "rootfs.has":
+        return { present: this.rootfs.has((params as AgentParams<"rootfs.has">).digest) };
+      case "rootfs.put":
+        for await (const chunk of options.up!) this.uploaded += chunk.length;
+        this.rootfs.add((params as AgentParams<"rootfs.put">).digest);
+        return {};
+      case "container.run":
+        return this.#run((params as AgentParams<"container.run">).spec);
+      case "container.remove":
+        return this.#remove((params as AgentParams<"container.remove">).name);
+      case "container.exec":
+      case "guest.exec":
+        return this.#exec((params as AgentParams<"guest.exec">).argv, options);
+      case "container.logs":
+        return this.#logs((params as AgentParams<"container.logs">).follow, options);
+      default:
+        throw new MwarpError("MWARP_E_INTERNAL", `the fake guest has no ${method}`);
+    }
+  }
+
+  #run(spec: ContainerSpec): { pid: number } {
+    if (this.runError !== null) throw this.runError;
+    this.containers.push(containerState(spec.name, { spec }));
+    return { pid: 100 };
+  }
+
+  #remove(name: string): object {
+    const at = this.containers.findIndex((item) => item.spec.name === name);
+    if (at < 0) throw new MwarpError("MWARP_E_CONTAINER_UNKNOWN", `no container ${name}`);
+    this.containers.splice(at, 1);
+    return {};
+  }
+
+  /** `cat` echoes stdin, `hang` waits to be cancelled, anything else says its words on stdout and `!` on stderr. */
+  async #exec([program, ...words]: string[], options: CallOptions): Promise<{ exitCode: number }> {
+    if (program === "cat") {
+      for await (const chunk of options.up!) await options.onChunk!(chunk, { fd: 1 });
+      return { exitCode: 0 };
+    }
+    if (program === "hang") {
+      await aborted(options.signal!).finally(() => {
+        this.cancelled++;
+      });
+    }
+    await options.onChunk!(Buffer.from(words.join(" ")), { fd: 1 });
+    await options.onChunk!(Buffer.from("!"), { fd: 2 });
+    return { exitCode: 3 };
+  }
+
+  async #logs(follow: boolean, options: CallOptions): Promise<object> {
+    // In pieces that cut through lines.
+    for (let at = 0; at < this.logText.length; at += 7)
+      await options.onChunk!(Buffer.from(this.logText.slice(at, at + 7)), {});
+    if (follow) await aborted(options.signal!);
+    return {};
+  }
+}
+
+const aborted = (signal: AbortSignal): Promise<never> =>
+  new Promise((_, reject) => {
+    const stop = (): void => reject(new MwarpError("MWARP_E_CANCELLED", "cancelled"));
+    if (signal.aborted) stop();
+    else signal.addEventListener("abort", stop);
+  });
+
+export function report(
+  id: string,
+  request: MigrationRequest,
+  changes: Partial<MigrationReport> = {},
+): MigrationReport {
+  const phases = {
+    preflight: 5,
+    prepare: 100,
+    dump: 9,
+    transfer: 0,
+    restore: 26,
+    populate: 0,
+    warp: 3,
+    resume: 3,
+    retire: 1,
+  };
+  return {
+    id,
+    container: request.container,
+    from: "vm-a",
+    to: request.to,
+    method: request.method,
+    backend: "remap",
+    outcome: "committed",
+    error: null,
+    startedAt: "2026-01-01T00:00:00.000Z",
+    time_ms: { total: 312, downtime: 41, phases },
+    stun_ms: { source: 5, destination: 6 },
+    memory: {
+      bytes: 1 << 30,
+      pages: 262_144,
+      remapped_pages: 262_144,
+      copied_pages: 0,
+      shared_pages: 0,
+      image_bytes: 1000,
+      channel_bytes: 2000,
+      extents: 12,
+    },
+    ...changes,
+  };
+}
+
+export function record(id: string, changes: Partial<MigrationRecord> = {}): MigrationRecord {
+  return {
+    id,
+    request: moveWeb(),
+    from: "vm-a",
+    startedAt: "2026-01-01T00:00:00.000Z",
+    state: "done",
+    phase: null,
+    committed: false,
+    report: null,
+    recovery: null,
+    events: [],
+    logs: null,
+    ...changes,
+  };
+}
+
+/** A migration that goes where the test sends it. */
+export class FakeMigration implements EngineHandle {
+  readonly logs = null;
+  readonly done: Promise<MigrationReport>;
+  cancelled = false;
+  committed = false;
+  readonly #events: MigrationEvent[] = [];
+  readonly #listeners: ((event: MigrationEvent) => void)[] = [];
+  #resolve: (report: MigrationReport) => void = () => undefined;
+
+  constructor(
+    readonly id: string,
+    readonly request: MigrationRequest,
+  ) {
+    this.done = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  subscribe(listener: (event: MigrationEvent) => void): void {
+    for (const event of this.#events) listener(event);
+    this.#listeners.push(listener);
+  }
+
+  cancel(): "cancelling" | "finishing" {
+    if (this.committed) return "finishing";
+    this.cancelled = true;
+    return "cancelling";
+  }
+
+  emit(event: MigrationEvent): void {
+    this.#events.push(event);
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  finish(changes: Partial<MigrationReport> = {}): void {
+    const result = report(this.id, this.request, changes);
+    this.emit({ event: "done", id: this.id, report: result });
+    this.#resolve(result);
+  }
+}
+
+export class FakeEngine implements MigrationEngine {
+  readonly migrations: FakeMigration[] = [];
+  /** Called for each new migration: a test's script for it. */
+  onStart: (migration: FakeMigration) => void = () => undefined;
+  recoveries = 0;
+
+  start(request: MigrationRequest): FakeMigration {
+    const migration = new FakeMigration(`m-${this.migrations.length + 1}-000000`, request);
+    this.migrations.push(migration);
+    queueMicrotask(() => this.onStart(migration));
+    return migration;
+  }
+
+  async plan(request: MigrationRequest): Promise<MigrationPlan> {
+    const { container, to, method, backend } = request;
+    const base = { container, from: "vm-a", to, method, backend, memory_bytes: 1 << 30, image_bytes: null };
+    return { ...base, reasons: [], steps: ["prepare", "dump"], notes: [] };
+  }
+
+  /** What the next recovery finds. */
+  readonly open: RecoveryAction[] = [];
+
+  async recover(): Promise<RecoveryAction[]> {
+    this.recoveries++;
+    return this.open.splice(0);
+  }
+
+  table(): TableRun[] {
+    return [
+      { task: 1, page: 0x5000, pages: 3, treatment: "exchange", source_frame: 7, destination_frame: 9 },
+    ];
+  }
+
+  async reclaim(): Promise<number> {
+    return 0;
+  }
+}
+
+export const silentLog: DaemonLog = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
+export class FakeHost {
+  readonly guests = new Map<string, FakeGuest>();
+  readonly engine = new FakeEngine();
+  readonly #endpoints: VmEndpoint[] = [];
+
+  constructor(...names: string[]) {
+    for (const name of names) this.add(name);
+  }
+
+  add(name: string): FakeGuest {
+    const guest = new FakeGuest();
+    this.guests.set(name, guest);
+    this.#endpoints.push(endpointOf(name, this.#endpoints.length));
+    return guest;
+  }
+
+  guest(name: string): FakeGuest {
+    return this.guests.get(name)!;
+  }
+
+  ports(directory: string): DaemonPorts {
+    return {
+      vms: {
+        list: () => this.#endpoints,
+        get: (name) => this.#find(name),
+        attach: (endpoint) => {
+          this.guests.set(endpoint.name, new FakeGuest());
+          this.#endpoints.push(endpoint);
+        },
+        detach: (name) => {
+          this.#endpoints.splice(this.#endpoints.indexOf(this.#find(name)), 1);
+        },
+      },
+      inspector: {
+        isAlive: ({ name }) => this.guests.get(name)?.state !== "gone",
+        backing: async (): Promise<MemoryBacking> => ({ kind: "unsuitable", reason: "a fake has no memory" }),
+      },
+      agents: this.#agents(),
+      builder: new FakeBuilder(directory),
+      engine: this.engine,
+      limits: { listing: 200, find: 300 },
+      log: silentLog,
+    };
+  }
+
+  #find(name: string): VmEndpoint {
+    const found = this.#endpoints.find((endpoint) => endpoint.name === name);
+    if (found === undefined) throw new MwarpError("MWARP_E_VM_UNKNOWN", `no VM is called ${name}`);
+    return found;
+  }
+
+  #agents(): AgentPool {
+    return {
+      agent: async (vm, signal) => {
+        const guest = this.guest(vm);
+        if (guest.state === "silent") await aborted(signal);
+        return guest.agent;
+      },
+      forget: () => undefined,
+      close: async () => undefined,
+    };
+  }
+}
+
+class FakeBuilder implements ContainerBuilder {
+  constructor(private readonly directory: string) {}
+
+  async archive(): Promise<{ digest: string; file: string; bytes: number }> {
+    const file = path.join(this.directory, "package.json");
+    return { digest: "cd".repeat(32), file, bytes: 1 };
+  }
+
+  spec(input: SpecFacts): ContainerSpec {
+    const { name, id, rootfs, network, hostname, createdAt, ...oci } = input;
+    return { name, id, rootfs, network, hostname, oci, createdAt };
+  }
+
+  network(taken: readonly { ipv4: string }[], { ipv4 }: { ipv4: string | null }): ContainerSpec["network"] {
+    const used = new Set(taken.map((item) => item.ipv4));
+    let host = 100;
+    while (used.has(`10.77.0.${host}`)) host++;
+    return { mac: "02:00:00:00:00:99", ipv4: ipv4 ?? `10.77.0.${host}`, prefixLength: 24, gateway: null };
+  }
+}
+
+export interface TestDaemon extends AsyncDisposable {
+  readonly daemon: RunningDaemon;
+  readonly socket: string;
+  readonly env: Environment;
+  readonly directory: string;
+}
+
+/** A daemon of fakes on a socket of its own. @param records what an earlier daemon left in the history */
+export async function serve(host: FakeHost, ...records: MigrationRecord[]): Promise<TestDaemon> {
+  const directory = mkdtempSync(path.join(tmpdir(), "mwarp-test-"));
+  const env = { MWARP_RUN_DIR: path.join(directory, "run"), MWARP_STATE_DIR: path.join(directory, "state") };
+  mkdirSync(historyDir(env), { recursive: true });
+  for (const record of records)
+    writeFileSync(path.join(historyDir(env), `${record.id}.json`), JSON.stringify(record));
+  const daemon = await startDaemon(env, host.ports(process.cwd()));
+  return {
+    daemon,
+    directory,
+    env,
+    socket: daemonSocket(env),
+    async [Symbol.asyncDispose]() {
+      daemon.stop();
+      for (const migration of host.engine.migrations) migration.finish();
+      await daemon.stopped;
+      rmSync(directory, { recursive: true });
+    },
+  };
+}
