@@ -1,0 +1,8 @@
+/** The lab: the embedded default host, two or more VMs on a bridge in a network namespace of their own. */
+export { labDown } from "./down.js";
+export { knownKvmVerdict } from "./kvm.js";
+export type { LabOptions } from "./options.js";
+export { missingPackages } from "./packages.js";
+export type { LabProgress } from "./progress.js";
+export { type LabStatus, labStatus } from "./status.js";
+export { labUp } from "./up.js";

@@ -1,0 +1,132 @@
+/** The command line of a lab VM, as a pure function. */
+import { join } from "node:path";
+import { AGENT_PORT_NAME } from "../protocol/agent.js";
+import { bridge, insideNamespace, tapName } from "./network.js";
+
+export interface VmSpec {
+  readonly name: string;
+  /** Sockets, console log and pid file lie here. */
+  readonly directory: string;
+  readonly namespace: string;
+  readonly address: string;
+  readonly mac: string;
+  readonly memoryBytes: number;
+  readonly cpus: number;
+  readonly accelerator: "kvm" | "tcg";
+  readonly hugepages: boolean;
+  readonly memoryBacking: "shared" | "private";
+  /** The library to preload; null for none. */
+  readonly preload: string | null;
+  /** More arguments; for tests. */
+  readonly extra: readonly string[];
+  readonly kernel: string;
+  readonly initramfs: string;
+  readonly disk: string;
+}
+
+export interface VmFiles {
+  readonly pid: string;
+  readonly qmp: string;
+  readonly agent: string;
+  readonly vmm: string;
+  readonly console: string;
+  readonly log: string;
+}
+
+export const vmFiles = (directory: string): VmFiles => ({
+  pid: join(directory, "qemu.pid"),
+  qmp: join(directory, "qmp.sock"),
+  agent: join(directory, "agent.sock"),
+  vmm: join(directory, "vmm.sock"),
+  console: join(directory, "console.log"),
+  log: join(directory, "qemu.log"),
+});
+
+/** Guest memory as QEMU options. */
+function memory(spec: VmSpec): { machine: string; options: string[] } {
+  const size = `${spec.memoryBytes / 1024 ** 2}M`;
+  if (spec.memoryBacking === "private") return { machine: "q35", options: ["-m", size] };
+  const huge = spec.hugepages ? ",hugetlb=on,hugetlbsize=2M" : "";
+  return {
+    machine: "q35,memory-backend=ram0",
+    options: ["-m", size, "-object", `memory-backend-memfd,id=ram0,size=${size},share=on${huge}`],
+  };
+}
+
+function kernelCommandLine(spec: VmSpec): string {
+  return [
+    "console=ttyS0",
+    "quiet",
+    "panic=-1",
+    // An emulated processor speculates nothing: its mitigations (page-table isolation flushes the TLB at each system
+    // call) would only cost time. Under KVM the guest's defaults stand.
+    ...(spec.accelerator === "tcg" ? ["tsc=reliable", "no_timer_check", "mitigations=off"] : []),
+    `mwarp.name=${spec.name}`,
+    `mwarp.address=${spec.address}/${bridge.prefixLength}`,
+    `mwarp.gateway=${bridge.address}`,
+    `mwarp.mac=${spec.mac}`,
+  ].join(" ");
+}
+
+/** Command line of the VM, from entering the namespace on. The process that runs it becomes QEMU: its pid stays. */
+export function qemuCommand(spec: VmSpec): string[] {
+  const files = vmFiles(spec.directory);
+  const { machine, options } = memory(spec);
+  // By `env`, not in our environment: nsenter would load the library too, and take it out of the environment.
+  const preload =
+    spec.preload === null ? [] : ["env", `LD_PRELOAD=${spec.preload}`, `MWARP_VMM_SOCKET=${files.vmm}`];
+  return [
+    ...insideNamespace(spec.namespace),
+    ...preload,
+    "qemu-system-x86_64",
+    "-name",
+    `${spec.name},process=mwarp-${spec.name}`,
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-no-reboot",
+    "-pidfile",
+    files.pid,
+    "-machine",
+    machine,
+    "-accel",
+    spec.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=256",
+    "-cpu",
+    // TCG runs string instructions one element at a time: without ERMS the kernel clears pages by words, not bytes,
+    // which makes populating a destination three times faster.
+    spec.accelerator === "kvm" ? "host" : "max,-erms,-fsrm",
+    "-smp",
+    String(spec.cpus),
+    ...options,
+    "-kernel",
+    spec.kernel,
+    "-initrd",
+    spec.initramfs,
+    "-append",
+    kernelCommandLine(spec),
+    "-blockdev",
+    `driver=file,node-name=image,filename=${spec.disk},read-only=on`,
+    "-blockdev",
+    "driver=raw,node-name=root,file=image,read-only=on",
+    "-device",
+    "virtio-blk-pci,drive=root",
+    "-netdev",
+    `tap,id=net0,ifname=${tapName(spec.name)},script=no,downscript=no`,
+    "-device",
+    `virtio-net-pci,netdev=net0,mac=${spec.mac},romfile=`,
+    "-device",
+    "virtio-serial-pci",
+    "-chardev",
+    `socket,id=agent,path=${files.agent},server=on,wait=off`,
+    "-device",
+    `virtserialport,chardev=agent,name=${AGENT_PORT_NAME}`,
+    "-chardev",
+    `file,id=console,path=${files.console}`,
+    "-serial",
+    "chardev:console",
+    "-qmp",
+    `unix:${files.qmp},server=on,wait=off`,
+    ...spec.extra,
+  ];
+}
