@@ -1,0 +1,37 @@
+/** Every command, in the order of `mwarp --help`. */
+import type { Register } from "../session.js";
+import { registerCancel } from "./cancel.js";
+import { registerDaemon } from "./daemon.js";
+import { registerDemo } from "./demo.js";
+import { registerDoctor } from "./doctor.js";
+import { registerExec } from "./exec.js";
+import { registerHistory } from "./history.js";
+import { registerInspect } from "./inspect.js";
+import { registerLab } from "./lab.js";
+import { registerLogs } from "./logs.js";
+import { registerMigrate } from "./migrate.js";
+import { registerPs } from "./ps.js";
+import { registerRecover } from "./recover.js";
+import { registerRm } from "./rm.js";
+import { registerRun } from "./run.js";
+import { registerVm } from "./vm.js";
+import { registerWait } from "./wait.js";
+
+export const commands: readonly Register[] = [
+  registerDemo,
+  registerLab,
+  registerVm,
+  registerRun,
+  registerPs,
+  registerExec,
+  registerLogs,
+  registerRm,
+  registerMigrate,
+  registerWait,
+  registerCancel,
+  registerHistory,
+  registerInspect,
+  registerRecover,
+  registerDoctor,
+  registerDaemon,
+];

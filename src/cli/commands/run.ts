@@ -1,0 +1,76 @@
+/** `mwarp run`: starts a container in a VM. */
+import path from "node:path";
+import { MwarpError } from "../../errors.js";
+import type { RunSource } from "../../protocol/api.js";
+import { collectEnv, parseIpv4, parseMac, parseName, parseSize } from "../parse.js";
+import { type Register, withJson } from "../session.js";
+import { psEntry } from "./ps.js";
+
+interface RunOptions {
+  readonly vm: string;
+  readonly name: string;
+  readonly bundle?: string;
+  readonly rootfs?: string;
+  readonly env?: readonly string[];
+  readonly workdir?: string;
+  readonly memoryLimit?: number;
+  readonly ip?: string;
+  readonly mac?: string;
+  readonly hostname?: string;
+}
+
+export const registerRun: Register = (program, session) => {
+  withJson(program.command("run").description("start a container in a VM"))
+    .usage("--vm VM --name NAME (--bundle DIR | --rootfs DIR -- CMD...)")
+    .requiredOption("--vm <vm>", "VM to start it in")
+    .requiredOption("--name <name>", "name of the container, free on all VMs", parseName)
+    .option("--bundle <dir>", "OCI bundle: config.json and root file system")
+    .option("--rootfs <dir>", "root file system; the command follows after --")
+    .option("-e, --env <key=value>", "environment variable, may be repeated", collectEnv)
+    .option("-w, --workdir <dir>", "directory the command starts in")
+    .option("--memory-limit <size>", "memory limit, e.g. 512M", parseSize)
+    .option("--ip <address>", "address on the bridge (default: the next free one)", parseIpv4)
+    .option("--mac <address>", "MAC address (default: made from the address)", parseMac)
+    .option("--hostname <name>", "host name (default: the container's name)", parseName)
+    .argument("[command...]", "command and its arguments, after --")
+    .action(async (command: string[], options: RunOptions) => {
+      const source = sourceOf(command, options, session.io.cwd);
+      const daemon = await session.daemon();
+      const started = await session.interruptible((signal) =>
+        daemon.run(
+          {
+            name: options.name,
+            vm: options.vm,
+            source,
+            env: [...(options.env ?? [])],
+            workdir: options.workdir ?? null,
+            memoryLimitBytes: options.memoryLimit ?? null,
+            ipv4: options.ip ?? null,
+            mac: options.mac ?? null,
+            hostname: options.hostname ?? null,
+          },
+          signal,
+        ),
+      );
+      const entry = psEntry(started);
+      if (session.json) return session.document(entry);
+      session.print(entry.id);
+      session.say(`${entry.name} is running on ${entry.vm} at ${entry.ipv4}`);
+    });
+};
+
+function sourceOf(argv: string[], options: RunOptions, cwd: string): RunSource {
+  const { bundle, rootfs } = options;
+  if ((bundle === undefined) === (rootfs === undefined))
+    throw new MwarpError("MWARP_E_USAGE", "name either --bundle or --rootfs");
+  if (bundle !== undefined) {
+    if (argv.length > 0)
+      throw new MwarpError("MWARP_E_USAGE", "a bundle brings its own command: config.json, process.args");
+    return { kind: "bundle", directory: path.resolve(cwd, bundle) };
+  }
+  if (argv.length === 0)
+    throw new MwarpError("MWARP_E_USAGE", "--rootfs needs the command to run", {
+      hint: "For example: mwarp run --vm vm-a --name web --rootfs ./rootfs -- /bin/server",
+    });
+  return { kind: "rootfs", directory: path.resolve(cwd, rootfs!), argv };
+}
