@@ -1,0 +1,96 @@
+/**
+ * Stands between the daemon and a VM's agent and lets the agent lie: answers are changed on their way, held back, or drowned in
+ * garbage. What a guest that is in somebody else's hands could send, without a guest that has to be broken into.
+ */
+import { rmSync } from "node:fs";
+import { createConnection, createServer, type Server, type Socket } from "node:net";
+import { FrameKind } from "../../src/protocol/agent.js";
+import { encodeFrame, encodeMarker, FrameReader, SYNC, SYNC_ACK } from "../../src/protocol/frame.js";
+
+/** What becomes of an agent's answer to `method`: another answer, bytes that are no frame, or nothing at all. */
+export type Lie = (method: string, result: unknown) => unknown;
+export const silence = Symbol("no answer");
+export const garbage = Symbol("bytes that are no frame");
+export const flood = Symbol("chunks without end");
+
+const FLOOD_CHUNK = new Uint8Array(256 * 1024);
+
+export class LyingAgent implements AsyncDisposable {
+  /** Null: it tells the truth. */
+  lie: Lie | null = null;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(
+    private readonly agentSocket: string,
+    readonly path: string,
+  ) {
+    this.#server = createServer((client) => this.#serve(client));
+  }
+
+  static async start(agentSocket: string, path: string): Promise<LyingAgent> {
+    rmSync(path, { force: true });
+    const liar = new LyingAgent(agentSocket, path);
+    await new Promise<void>((resolve) => liar.#server.listen(path, resolve));
+    return liar;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #serve(client: Socket): void {
+    const agent = createConnection(this.agentSocket);
+    const methods = new Map<number, string>();
+    const requests = new FrameReader(SYNC);
+    const answers = new FrameReader(SYNC_ACK);
+    for (const [one, other] of [
+      [client, agent],
+      [agent, client],
+    ] as const) {
+      this.#sockets.add(one);
+      one.on("error", () => one.destroy());
+      one.on("close", () => {
+        this.#sockets.delete(one);
+        other.destroy();
+      });
+    }
+    client.on("data", (bytes: Buffer) => {
+      for (const item of requests.push(bytes))
+        if (item.type === "frame" && item.frame.kind === FrameKind.request)
+          methods.set(item.frame.id, (item.frame.json as { method: string }).method);
+      agent.write(bytes);
+    });
+    agent.on("data", (bytes: Buffer) => {
+      for (const item of answers.push(bytes)) {
+        if (item.type === "sync") {
+          client.write(encodeMarker(SYNC_ACK, item.nonce));
+          continue;
+        }
+        const { kind, id, json, payload } = item.frame;
+        const method = methods.get(id);
+        if (kind === FrameKind.response && method !== undefined && this.lie !== null)
+          this.#tell(client, id, this.lie(method, json));
+        else client.write(encodeFrame(kind, id, json, payload));
+      }
+    });
+  }
+
+  #tell(client: Socket, id: number, answer: unknown): void {
+    if (answer === silence) return;
+    if (answer === garbage) {
+      client.write(FLOOD_CHUNK.map((_, index) => (index * 7919) & 0xff));
+      return;
+    }
+    if (answer !== flood) {
+      client.write(encodeFrame(FrameKind.response, id, answer));
+      return;
+    }
+    const pour = (): void => {
+      while (!client.destroyed && client.write(encodeFrame(FrameKind.chunk, id, {}, FLOOD_CHUNK)));
+      if (!client.destroyed) client.once("drain", pour);
+    };
+    pour();
+  }
+}

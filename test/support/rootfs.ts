@@ -1,0 +1,34 @@
+/** Root file system of the test containers: busybox and the workloads, all static. */
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, symlinkSync } from "node:fs";
+import path from "node:path";
+import { projectRoot } from "./mwarp.js";
+
+const applets = [
+  "sh",
+  "cat",
+  "echo",
+  "kill",
+  "ls",
+  "md5sum",
+  "sleep",
+  "stat",
+  "ip",
+  "ps",
+  "dd",
+  "mkdir",
+  "rm",
+  "touch",
+];
+
+/** Makes the tree in `directory`, which must not exist. `make workloads` must have run. */
+export function makeRootfs(directory: string): void {
+  for (const name of ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "root"]) {
+    mkdirSync(path.join(directory, name), { recursive: true });
+  }
+  const bin = path.join(directory, "bin");
+  copyFileSync("/bin/busybox", path.join(bin, "busybox"));
+  for (const applet of applets) symlinkSync("busybox", path.join(bin, applet));
+  const workloads = path.join(projectRoot, "dist/test");
+  for (const name of readdirSync(workloads)) copyFileSync(path.join(workloads, name), path.join(bin, name));
+  for (const name of readdirSync(bin)) chmodSync(path.join(bin, name), 0o755);
+}
