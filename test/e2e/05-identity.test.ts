@@ -1,0 +1,75 @@
+/** What moves with a container besides its memory, by either method. */
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+import { migrationMethods } from "../../src/protocol/migration.js";
+import { PsSchema } from "../support/documents.js";
+import { useLab } from "../support/lab.js";
+import { startLines } from "../support/lines.js";
+import { projectRoot } from "../support/mwarp.js";
+import { Workload } from "../support/workload.js";
+
+const host = useLab({ memory: "768M" });
+const exec = (name: string, ...argv: string[]): Promise<string> =>
+  host.lab.mwarp.ok(["exec", name, "--", ...argv]);
+
+async function addressOf(name: string): Promise<string> {
+  const { containers } = await host.lab.mwarp.json(PsSchema, ["ps"]);
+  const found = containers.find((entry) => entry.name === name);
+  if (!found) throw new Error(`${name} is not listed`);
+  return found.ipv4;
+}
+
+describe.each(migrationMethods)("by %s, a container takes along", (method) => {
+  const name = `who-${method}`;
+  const how = ["--method", method];
+
+  it("its address and MAC, which answer on the bridge from the other VM", async () => {
+    const who = await Workload.run(host.lab, "vm-a", name, ["tcpcount", "9000"]);
+    const before = await exec(name, "ip", "-o", "addr", "show", "scope", "global");
+    const link = await exec(name, "ip", "-o", "link");
+    await who.migrate("vm-b", how);
+    expect(await exec(name, "ip", "-o", "addr", "show", "scope", "global")).toBe(before);
+    const macs = (text: string): string[] => text.match(/([0-9a-f]{2}:){5}[0-9a-f]{2}/g) ?? [];
+    expect(macs(await exec(name, "ip", "-o", "link"))).toEqual(macs(link));
+    expect(
+      await host.lab.guest("vm-b", "busybox", "ping", "-c", "1", "-W", "2", await addressOf(name)),
+    ).toContain("1 packets received");
+  });
+
+  it("the files it wrote, changed and removed, its log, and files it has open", async () => {
+    const script =
+      "echo new > /made; echo changed > /etc/hosts; rm -r /root; chmod 640 /made; dd if=/dev/zero of=/big bs=1024 count=3000 2>/dev/null";
+    await exec(name, "sh", "-c", script);
+    const look = (): Promise<string> =>
+      exec(name, "sh", "-c", "cat /made /etc/hosts; ls -ld /made; ls -d /root; md5sum /big");
+    const before = await look().catch((error: Error) => error.message);
+    const lines = (await host.lab.mwarp.ok(["logs", name])).split("\n");
+    await new Workload(host.lab, name).migrate("vm-a", how);
+    expect(await look().catch((error: Error) => error.message)).toBe(before);
+    expect((await host.lab.mwarp.ok(["logs", name])).split("\n").slice(0, lines.length)).toEqual(lines);
+  });
+
+  it("a TCP connection that goes on as if nothing had been", async () => {
+    const { namespace } = await host.lab.status();
+    const client = await startLines([
+      "nsenter",
+      `--net=/run/netns/${namespace}`,
+      process.execPath,
+      path.join(projectRoot, "test/support/count-client.mjs"),
+      await addressOf(name),
+      "9000",
+    ]);
+    await client.waitFor(/connected/);
+    const who = new Workload(host.lab, name);
+    await who.migrate("vm-b", how);
+    await who.migrate("vm-a", how);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    client.endInput();
+    const [text] = await client.waitFor(/\{"answers".*/);
+    const seen: { answers: number; error: string | null } = JSON.parse(text);
+    expect(seen.error).toBeNull();
+    expect(seen.answers).toBeGreaterThan(20);
+    await client[Symbol.asyncDispose]();
+    await who.remove();
+  });
+});

@@ -1,0 +1,150 @@
+/** Every refusal has a code, a cause and a remedy, and changes nothing. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { PsSchema } from "../support/documents.js";
+import { TestLab, useLab } from "../support/lab.js";
+import { Workload } from "../support/workload.js";
+
+/** How long an agent is gone, seconds: longer than a command waits for it, shorter than a test for its return. */
+const GONE_S = 50;
+
+/** What a refusal may not change: the containers, and what lies in the destination's directories. */
+async function world(lab: TestLab): Promise<unknown> {
+  const { containers } = await lab.mwarp.json(PsSchema, ["ps"]);
+  const list = containers.map(({ vm, name, status, pid, migration }) => [vm, name, status, pid, migration]);
+  const files = await lab
+    .guest("vm-b", "sh", "-c", "ip netns list; ls /run/runc /run/mwarp* 2>/dev/null; ls /sys/fs/cgroup")
+    .catch(String);
+  return { list, files };
+}
+
+/** The agent looks for its tools once, when it starts; the guest's init starts it again. */
+async function restartAgent(lab: TestLab, vm: string): Promise<void> {
+  await lab.guest(vm, "sh", "-c", "(sleep 0.2; pkill -f agent.mjs) >/dev/null 2>&1 </dev/null &");
+  await sleep(1500);
+  await lab.ready();
+}
+
+async function expectRefusal(
+  lab: TestLab,
+  args: readonly string[],
+  exit: number,
+  code: string,
+  cause: RegExp,
+): Promise<void> {
+  const before = await world(lab);
+  const refusal = await lab.mwarp.refusal(["migrate", ...args]);
+  expect([refusal.exit, refusal.error.code]).toEqual([exit, code]);
+  expect([refusal.error.message, ...refusal.error.details].join("\n")).toMatch(cause);
+  expect(refusal.error.hint).not.toBe("");
+  expect(await world(lab)).toEqual(before);
+}
+
+describe("a migration is refused", () => {
+  const host = useLab({ memory: "768M" });
+  let web: Workload;
+  beforeAll(async () => {
+    web = await Workload.run(host.lab, "vm-a", "web", ["pattern", "160", "thp"]);
+  });
+
+  it("when no container has that name", () =>
+    expectRefusal(host.lab, ["nobody", "--to", "vm-b"], 6, "MWARP_E_CONTAINER_UNKNOWN", /nobody/));
+
+  it("when no VM has that name", () =>
+    expectRefusal(host.lab, ["web", "--to", "vm-x"], 6, "MWARP_E_VM_UNKNOWN", /vm-x/));
+
+  it("to the VM where it is", () =>
+    expectRefusal(host.lab, ["web", "--to", "vm-a"], 5, "MWARP_E_SAME_VM", /vm-a/));
+
+  it("when the destination has not enough free memory", async () => {
+    const hog = await Workload.run(host.lab, "vm-b", "hog", ["pattern", "400", "thp"]);
+    await expectRefusal(host.lab, ["web", "--to", "vm-b"], 5, "MWARP_E_NO_MEMORY", /MiB|memory/i);
+    await hog.verify();
+    await hog.remove();
+  });
+
+  it("when the destination's CRIU is too old", async () => {
+    const fake = '#!/bin/sh\\necho "Version: 3.17.1"\\n';
+    await host.lab.guest(
+      "vm-b",
+      "sh",
+      "-c",
+      `criu=$(command -v criu); mv $criu $criu.kept; printf '${fake}' > $criu; chmod +x $criu`,
+    );
+    await restartAgent(host.lab, "vm-b");
+    try {
+      await expectRefusal(host.lab, ["web", "--to", "vm-b"], 5, "MWARP_E_CRIU_TOO_OLD", /3\.17/);
+    } finally {
+      await host.lab.guest("vm-b", "sh", "-c", "criu=$(command -v criu); mv $criu.kept $criu");
+      await restartAgent(host.lab, "vm-b");
+    }
+  });
+
+  it("by a dry run with every reason at once, and not by one that may go", async () => {
+    const may = await host.lab.mwarp.run(["migrate", "web", "--to", "vm-b", "--dry-run", "--json"]);
+    expect(may.exit).toBe(0);
+    const mayNot = await host.lab.mwarp.run(["migrate", "web", "--to", "vm-a", "--dry-run", "--json"]);
+    expect(mayNot.exit).toBe(5);
+    expect(await web.vm()).toBe("vm-a");
+  });
+
+  it("when the destination's agent is gone", async () => {
+    await Workload.run(host.lab, "vm-b", "twin", ["pattern", "8", "small"]);
+    const script = `agent=$(pgrep -o node); sleep 0.5; kill -STOP $agent; sleep ${GONE_S}; kill -CONT $agent`;
+    await host.lab.guest("vm-b", "sh", "-c", `(${script}) >/dev/null 2>&1 </dev/null &`);
+    await sleep(1500);
+    const refusal = await host.lab.mwarp.refusal(["migrate", "web", "--to", "vm-b"]);
+    expect([refusal.exit, refusal.error.code]).toEqual([3, "MWARP_E_AGENT_UNREACHABLE"]);
+    expect(refusal.error.message).toMatch(/vm-b/);
+    expect(await web.vm()).toBe("vm-a");
+  });
+
+  it("when the destination has a container of that name, of which nobody could know", async () => {
+    const { lab } = host;
+    // vm-b is still mute: the name looks free.
+    await lab.mwarp.ok([
+      "run",
+      "--vm",
+      "vm-a",
+      "--name",
+      "twin",
+      "--rootfs",
+      lab.rootfs,
+      "--",
+      "sleep",
+      "1000",
+    ]);
+    await lab.ready();
+    await expectRefusal(lab, ["twin", "--to", "vm-b"], 5, "MWARP_E_NAME_TAKEN", /vm-b already has .*twin/);
+  });
+
+  it("and the container has not noticed any of it", () => web.verify());
+});
+
+describe("in a lab of unsuitable VMs, a migration", () => {
+  let lab: TestLab;
+  beforeAll(async () => {
+    lab = new TestLab();
+    await lab.up({
+      vms: 3,
+      memory: "512M",
+      overrides: { "vm-b": { memoryBacking: "private" }, "vm-c": { preload: false } },
+    });
+  }, 240_000);
+  afterAll(() => lab.down());
+
+  it("is refused when the VM's memory is no shared memfd", async () => {
+    await Workload.run(lab, "vm-a", "web", ["pattern", "32", "thp"]);
+    await expectRefusal(lab, ["web", "--to", "vm-b"], 5, "MWARP_E_MEMORY_NOT_SHARED", /vm-b/);
+  });
+
+  it("copies, and does not remap, where QEMU runs without mWarp's library", async () => {
+    const web = new Workload(lab, "web");
+    const report = await web.migrate("vm-c");
+    expect(report.backend).toBe("copy");
+    await web.verify();
+  });
+
+  it("is refused by name when it asks for remapping there", () =>
+    expectRefusal(lab, ["web", "--to", "vm-a", "--backend", "remap"], 5, "MWARP_E_UNSUPPORTED", /librar/i));
+});
