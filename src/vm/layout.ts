@@ -8,6 +8,7 @@ import * as z from "zod/mini";
 import { isMwarpError, MwarpError } from "../errors.js";
 import { byteCount, type Gpa, gpa, type Hva, hva, PAGE_BYTES } from "../units.js";
 import { BackingReader, type RamBacking } from "./backing.js";
+import { memoryEncryption } from "./hazards.js";
 import type { QmpCallOptions, QmpClient } from "./qmp.js";
 import type { MemoryBacking, MemoryLayout, RamRegion } from "./types.js";
 
@@ -80,6 +81,8 @@ export async function discoverMemory(
   qmp: QmpClient,
   options: QmpCallOptions = {},
 ): Promise<MemoryBacking> {
+  const encryption = await memoryEncryption(qmp, options);
+  if (encryption !== null) return unsuitable(`it is encrypted (${encryption})`);
   const devices = z.parse(MemdevSchema, await qmp.execute("query-memdev", {}, options));
   const all = parseFlatView(await qmp.humanCommand("info mtree -f", options));
   // Device memory (a display's, a firmware's) is of type ram too; guest RAM comes from memory backends.

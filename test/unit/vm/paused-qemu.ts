@@ -43,6 +43,8 @@ export interface PausedQemuOptions {
   memory?: string;
   /** Extra arguments instead of a shared memory backend. */
   memoryArguments?: readonly string[];
+  /** Devices, back ends and whatever else it shall have. */
+  devices?: readonly string[];
 }
 
 export class PausedQemu implements AsyncDisposable {
@@ -69,6 +71,7 @@ export class PausedQemu implements AsyncDisposable {
       "-qmp",
       `unix:${qmpSocket},server=on,wait=off`,
       ...(options.memoryArguments ?? shared),
+      ...(options.devices ?? []),
     ];
     const log = openSync(join(directory, "log"), "a");
     const child = spawn("qemu-system-x86_64", args, {
