@@ -8,7 +8,8 @@ import { deserialize, serialize } from "node:v8";
 import { deflateSync, inflateSync } from "node:zlib";
 import { z } from "zod";
 import { MwarpError } from "../errors.js";
-import type { PageTreatment, TableRun } from "../protocol/migration.js";
+import type { PageSourceKind, PageTreatment, TableRun } from "../protocol/migration.js";
+import { SourceKind } from "../warp/exclusivity.js";
 import { PageClass, type WarpTable } from "../warp/table.js";
 
 const NAME = "table";
@@ -19,18 +20,28 @@ const treatments: Readonly<Record<number, PageTreatment>> = {
   [PageClass.copy]: "copy",
   [PageClass.shared]: "shared",
 };
+const sourceKindNames: Readonly<Record<number, PageSourceKind>> = {
+  [SourceKind.exclusive]: "exclusive",
+  [SourceKind.held]: "held",
+  [SourceKind.ksm]: "ksm",
+  [SourceKind.file]: "file",
+  [SourceKind.zero]: "zero",
+  [SourceKind.hugeZero]: "huge_zero",
+  [SourceKind.unknown]: "unknown",
+};
 
 const FileSchema = z.object({
   nsPid: z.instanceof(Uint32Array),
   page: z.instanceof(Float64Array),
   pages: z.instanceof(Uint32Array),
-  kind: z.instanceof(Uint8Array),
+  treatment: z.instanceof(Uint8Array),
+  sourceKind: z.instanceof(Uint8Array),
   sourceFrame: z.instanceof(Uint32Array),
   destinationFrame: z.instanceof(Uint32Array),
 });
 type TableRuns = z.infer<typeof FileSchema>;
 
-/** Runs of pages that are contiguous in the address space and on both sides, and treated alike. */
+/** Runs of pages that are contiguous in the address space and on both sides, of one kind, and treated alike. */
 export function tableRuns(table: WarpTable): TableRuns {
   let count = 0;
   forEachRun(table, () => count++);
@@ -38,7 +49,8 @@ export function tableRuns(table: WarpTable): TableRuns {
     nsPid: new Uint32Array(count),
     page: new Float64Array(count),
     pages: new Uint32Array(count),
-    kind: new Uint8Array(count),
+    treatment: new Uint8Array(count),
+    sourceKind: new Uint8Array(count),
     sourceFrame: new Uint32Array(count),
     destinationFrame: new Uint32Array(count),
   };
@@ -47,7 +59,8 @@ export function tableRuns(table: WarpTable): TableRuns {
     runs.nsPid[at] = nsPid;
     runs.page[at] = page;
     runs.pages[at] = pages;
-    runs.kind[at] = table.classes[position];
+    runs.treatment[at] = table.classes[position];
+    runs.sourceKind[at] = table.kinds[position];
     runs.sourceFrame[at] = table.sourceFrames[position];
     runs.destinationFrame[at] = table.destinationFrames[position];
     at++;
@@ -57,7 +70,7 @@ export function tableRuns(table: WarpTable): TableRuns {
 
 /** `position` is that of the run's first page in the wanted order. */
 function forEachRun(
-  { wanted, sourceFrames, destinationFrames, classes }: WarpTable,
+  { wanted, sourceFrames, destinationFrames, classes, kinds }: WarpTable,
   visit: (nsPid: number, page: number, pages: number, position: number) => void,
 ): void {
   let position = 0;
@@ -71,7 +84,8 @@ function forEachRun(
           position + length < end &&
           sourceFrames[position + length] === sourceFrames[position] + length &&
           destinationFrames[position + length] === destinationFrames[position] + length &&
-          classes[position + length] === classes[position]
+          classes[position + length] === classes[position] &&
+          kinds[position + length] === kinds[position]
         )
           length++;
         visit(nsPid, page, length, position);
@@ -107,7 +121,8 @@ export function loadTable(directory: string): TableRun[] {
     task: runs.nsPid[at],
     page: runs.page[at],
     pages,
-    treatment: treatments[runs.kind[at]],
+    treatment: treatments[runs.treatment[at]],
+    source_kind: sourceKindNames[runs.sourceKind[at]],
     source_frame: runs.sourceFrame[at],
     destination_frame: runs.destinationFrame[at],
   }));

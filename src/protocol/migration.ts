@@ -93,13 +93,31 @@ export type MigrationReport = z.infer<typeof MigrationReportSchema>;
 export const PageTreatmentSchema = z.enum(["exchange", "copy", "shared"]);
 export type PageTreatment = z.infer<typeof PageTreatmentSchema>;
 
-/** Pages contiguous in the address space and on both sides, as they were inside the stun. All in units of 4 KiB. */
+/**
+ * What pages were on the source. `exclusive`: anonymous, every reference is a leaf of this container, also after a fork inside
+ * it. `held`: anonymous, but something else refers to it (a task outside, the swap cache, a pin). `ksm`: merged. `file`: page
+ * cache. `zero`, `huge_zero`: never written. Pages that were swapped out or not present were brought in before, so
+ * there are none.
+ */
+export const PageSourceKindSchema = z.enum([
+  "exclusive",
+  "held",
+  "ksm",
+  "file",
+  "zero",
+  "huge_zero",
+  "unknown",
+]);
+export type PageSourceKind = z.infer<typeof PageSourceKindSchema>;
+
+/** Pages contiguous in the address space and on both sides, of one kind, as they were inside the stun. All in units of 4 KiB. */
 export const TableRunSchema = z.object({
   /** Pid inside the container. */
   task: count,
   /** Virtual address / 4096. */
   page: count,
   pages: count,
+  source_kind: PageSourceKindSchema,
   treatment: PageTreatmentSchema,
   /** Guest-physical address / 4096. */
   source_frame: count,

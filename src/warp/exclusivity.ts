@@ -1,5 +1,5 @@
 /**
- * Which source frames belong to the container alone (invariant I3).
+ * What each source page is, and which frames belong to the container alone (invariant I3).
  *
  * Each leaf that maps a folio holds one reference to it: a 2 MiB leaf one, each 4 KiB leaf one. A folio is exclusive
  * when it is anonymous and its reference count equals the number of its leaves that this walk has found. Any other
@@ -10,12 +10,27 @@
 import type { Walk } from "./address-space-walk.js";
 import { FrameCounts, FrameSet } from "./frame-set.js";
 import { Leaf } from "./pagewalk.js";
-import type { StructPages } from "./struct-page.js";
+import { FolioKind, type StructPages } from "./struct-page.js";
 
 const USER_PAGE = Leaf.present | Leaf.user;
 
-/** For each wanted page 1 when its frame is exclusive, else 0. Reads the struct pages it needs. */
-export function exclusivePages(walk: Walk, structPages: StructPages): Uint8Array {
+/** What a page is on the source. Only `exclusive` ones may be exchanged. */
+export const SourceKind = {
+  /** Not present, or its struct page could not be read. */
+  unknown: 0,
+  /** Anonymous, and every reference to its folio is a leaf of this container. */
+  exclusive: 1,
+  /** Anonymous, and something else holds it, too: another task, the swap cache, a pin, a scan under way. */
+  held: 2,
+  ksm: 3,
+  /** Not written since it was mapped from a file, or since a read fault on shared memory. */
+  file: 4,
+  zero: 5,
+  hugeZero: 6,
+} as const;
+
+/** SourceKind of each wanted page. Reads the struct pages it needs. */
+export function sourceKinds(walk: Walk, structPages: StructPages): Uint8Array {
   const { frames, flags } = walk;
   const total = frames.length;
 
@@ -39,14 +54,30 @@ export function exclusivePages(walk: Walk, structPages: StructPages): Uint8Array
   }
   structPages.read(others);
 
-  const exclusive = new Uint8Array(total);
+  const kinds = new Uint8Array(total);
   for (let position = 0; position < total; position++) {
     const head = heads[position] - 1;
     if (head < 0) continue;
     const references = structPages.referencesOf(head);
-    if (references > 0 && references === leaves.get(head)) exclusive[position] = 1;
+    if (references > 0 && references === leaves.get(head)) kinds[position] = SourceKind.exclusive;
+    else kinds[position] = otherKind(structPages.kindOf(head), flags[position]);
   }
-  return exclusive;
+  return kinds;
+}
+
+function otherKind(folio: number, flags: number): number {
+  switch (folio) {
+    case FolioKind.anonymous:
+      return SourceKind.held;
+    case FolioKind.ksm:
+      return SourceKind.ksm;
+    case FolioKind.file:
+      return SourceKind.file;
+    case FolioKind.unmapped:
+      return (flags & Leaf.huge2M) === 0 ? SourceKind.zero : SourceKind.hugeZero;
+    default:
+      return SourceKind.unknown;
+  }
 }
 
 function isUserPage(flags: number): boolean {

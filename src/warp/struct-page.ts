@@ -13,9 +13,20 @@ const GROUP_FRAMES = 64;
 const BATCH_GROUPS = 256;
 /** A folio has at most 1 GiB. */
 const MAX_FOLIO_FRAMES = 2 ** 18;
-/** Low bits of page->mapping: anonymous is 01; KSM 11, movable 10, files and the zero pages 00. */
+/** Low bits of page->mapping (PAGE_MAPPING_FLAGS): anonymous is 01, KSM 11, movable 10, a file's address_space 00. */
 const MAPPING_KIND_MASK = 3;
-const MAPPING_ANONYMOUS = 1;
+
+/** What a folio is, by its head's mapping word. */
+export const FolioKind = {
+  /** The head was not read, or is none. */
+  unknown: 0,
+  anonymous: 1,
+  ksm: 2,
+  /** Page cache, also of shared memory. */
+  file: 3,
+  /** No mapping: the zero page and the huge zero page; a driver's pages, too. */
+  unmapped: 4,
+} as const;
 
 export class StructPages {
   readonly #kernel: KernelMemory;
@@ -27,6 +38,8 @@ export class StructPages {
   readonly #heads = new FrameCounts();
   /** _refcount of heads of anonymous folios; 0 for all others. */
   readonly #references = new FrameCounts();
+  /** FolioKind of heads. */
+  readonly #kinds = new FrameCounts();
   readonly #scratch: Uint8Array;
   readonly #words: Uint32Array;
 
@@ -68,6 +81,11 @@ export class StructPages {
     return this.#references.get(head);
   }
 
+  /** FolioKind of the folio headed by `head`. */
+  kindOf(head: number): number {
+    return this.#kinds.get(head);
+  }
+
   #readBatch(batch: readonly Group[]): void {
     const first = batch[0].first;
     const bytes = batch.length * GROUP_FRAMES * this.#facts.bytes;
@@ -100,11 +118,11 @@ export class StructPages {
       return;
     }
     this.#heads.set(frame, frame + 1);
-    const mapping = words[(at + mappingOffset) >>> 2];
+    const word = (at + mappingOffset) >>> 2;
+    const kind = folioKind(words[word], words[word + 1]);
+    this.#kinds.set(frame, kind);
     const references = words[(at + refcountOffset) >>> 2] | 0;
-    if ((mapping & MAPPING_KIND_MASK) === MAPPING_ANONYMOUS && references > 0) {
-      this.#references.set(frame, references);
-    }
+    if (kind === FolioKind.anonymous && references > 0) this.#references.set(frame, references);
   }
 
   /** Frame whose struct page lies at the given address; not a number when none does. */
@@ -112,6 +130,19 @@ export class StructPages {
     const distance = (high - this.#baseHigh) * 2 ** 32 + (low - this.#baseLow);
     const frame = distance / this.#facts.bytes;
     return Number.isSafeInteger(frame) && frame >= 0 ? frame : Number.NaN;
+  }
+}
+
+function folioKind(low: number, high: number): number {
+  switch (low & MAPPING_KIND_MASK) {
+    case 1:
+      return FolioKind.anonymous;
+    case 3:
+      return FolioKind.ksm;
+    case 0:
+      return (low | high) === 0 ? FolioKind.unmapped : FolioKind.file;
+    default:
+      return FolioKind.unknown;
   }
 }
 

@@ -5,7 +5,7 @@
 import { MwarpError } from "../errors.js";
 import type { PageRun } from "../protocol/agent.js";
 import { type Walk, walkWanted } from "./address-space-walk.js";
-import { exclusivePages } from "./exclusivity.js";
+import { SourceKind, sourceKinds } from "./exclusivity.js";
 import { FrameSet } from "./frame-set.js";
 import { KernelMemory } from "./kernel-va.js";
 import { confirmRoots } from "./live-tasks.js";
@@ -33,6 +33,8 @@ export interface WarpTable {
   readonly sourceFrames: Uint32Array;
   readonly destinationFrames: Uint32Array;
   readonly classes: Uint8Array;
+  /** SourceKind of each page: why it is treated as it is. */
+  readonly kinds: Uint8Array;
   readonly source: RamMap;
   readonly destination: RamMap;
   readonly counts: TableCounts;
@@ -77,13 +79,14 @@ export function buildTable(options: {
   const from = walkWanted(options.source, source, wanted);
   const to = walkWanted(options.destination, destination, wanted);
   const { levels, structPage } = options.source;
-  const exclusive = exclusivePages(from, new StructPages(sourceKernel, levels, structPage));
-  const { classes, counts } = classify(from, to, exclusive);
+  const kinds = sourceKinds(from, new StructPages(sourceKernel, levels, structPage));
+  const { classes, counts } = classify(from, to, kinds);
   return {
     wanted,
     sourceFrames: from.frames,
     destinationFrames: to.frames,
     classes,
+    kinds,
     source,
     destination,
     counts,
@@ -103,8 +106,8 @@ export function isComplete(table: WarpTable): boolean {
 const kernelOf = (guest: GuestView, ram: RamMap): KernelMemory =>
   new KernelMemory(guest.memory, ram, guest.levels, guest.kernelRootGpa);
 
-function classify(from: Walk, to: Walk, exclusive: Uint8Array): Classified {
-  const total = exclusive.length;
+function classify(from: Walk, to: Walk, kinds: Uint8Array): Classified {
+  const total = kinds.length;
   const classes = new Uint8Array(total);
   const perClass = [0, 0, 0, 0];
   const written = new FrameSet();
@@ -124,7 +127,7 @@ function classify(from: Walk, to: Walk, exclusive: Uint8Array): Classified {
     }
     let verdict: number = PageClass.missing;
     if (sourceReady && destinationReady) {
-      if (exclusive[position] === 0) verdict = PageClass.copy;
+      if (kinds[position] !== SourceKind.exclusive) verdict = PageClass.copy;
       else verdict = exchanged.add(from.frames[position]) ? PageClass.exchange : PageClass.shared;
     }
     classes[position] = verdict;

@@ -24,11 +24,12 @@ async function showTable(session: Session, table: MigrationTable): Promise<void>
   if (session.json) return session.document(table);
   const address = (page: number): string => `0x${(page * PAGE_BYTES).toString(16)}`;
   await session.table(
-    ["TASK", "ADDRESS", "PAGES", "TREATMENT", "SOURCE GPA", "DESTINATION GPA"],
-    table.runs.map(({ task, page, pages, treatment, source_frame, destination_frame }) => [
+    ["TASK", "ADDRESS", "PAGES", "SOURCE PAGE", "TREATMENT", "SOURCE GPA", "DESTINATION GPA"],
+    table.runs.map(({ task, page, pages, source_kind, treatment, source_frame, destination_frame }) => [
       String(task),
       address(page),
       String(pages),
+      source_kind,
       treatment,
       address(source_frame),
       address(destination_frame),

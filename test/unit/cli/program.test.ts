@@ -247,7 +247,7 @@ describe("migrate", () => {
     const { status, out } = await mwarp(new FakeIo(test.env), "inspect", "m-1-000000", "--table");
     expect([status, out.split("\n")[1]]).toEqual([
       0,
-      expect.stringMatching(/^1 +0x5000000 +3 +exchange +0x7000 +0x9000$/),
+      expect.stringMatching(/^1 +0x5000000 +3 +exclusive +exchange +0x7000 +0x9000$/),
     ]);
     const json = await mwarp(new FakeIo(test.env), "inspect", "m-1-000000", "--table", "--json");
     expect(JSON.parse(json.out)).toMatchObject({ id: "m-1-000000", runs: [{ page: 0x5000, pages: 3 }] });

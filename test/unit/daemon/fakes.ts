@@ -270,7 +270,15 @@ export class FakeEngine implements MigrationEngine {
 
   table(): TableRun[] {
     return [
-      { task: 1, page: 0x5000, pages: 3, treatment: "exchange", source_frame: 7, destination_frame: 9 },
+      {
+        task: 1,
+        page: 0x5000,
+        pages: 3,
+        source_kind: "exclusive",
+        treatment: "exchange",
+        source_frame: 7,
+        destination_frame: 9,
+      },
     ];
   }
 

@@ -33,8 +33,24 @@ describe("the table that is kept of a migration", () => {
   it("has a row for each run of pages that lie together and were treated alike", () => {
     saveTable(folder, table());
     expect(loadTable(folder)).toEqual([
-      { task: 1, page: PAGE, pages: 3, treatment: "exchange", source_frame: 500, destination_frame: 2000 },
-      { task: 1, page: PAGE + 3, pages: 1, treatment: "copy", source_frame: 900, destination_frame: 2003 },
+      {
+        task: 1,
+        page: PAGE,
+        pages: 3,
+        source_kind: "exclusive",
+        treatment: "exchange",
+        source_frame: 500,
+        destination_frame: 2000,
+      },
+      {
+        task: 1,
+        page: PAGE + 3,
+        pages: 1,
+        source_kind: "held",
+        treatment: "copy",
+        source_frame: 900,
+        destination_frame: 2003,
+      },
     ]);
   });
 

@@ -33,7 +33,13 @@ export const STRUCT_PAGE = {
 const TASK_STRUCT = { pidOffset: 1248, mmOffset: 1200, mmPgdOffset: 72 } as const;
 /** Where in a task's page its mm_struct lies. */
 const MM_AT = 2048;
-const MAPPING = { anonymous: 0x8888_0000_1234_0001n, ksm: 0x8888_0000_1234_0003n, none: 0n } as const;
+const MAPPING = {
+  anonymous: 0x8888_0000_1234_0001n,
+  movable: 0x8888_0000_1234_0002n,
+  ksm: 0x8888_0000_1234_0003n,
+  file: 0x8888_0000_1234_0000n,
+  none: 0n,
+} as const;
 const HVA_BASE = 0x7f00_0000_0000;
 
 export class FakeGuest implements PhysicalMemory {
@@ -158,8 +164,8 @@ export class FakeGuest implements PhysicalMemory {
   }
 
   /** A folio of 512 frames with `references`. */
-  setHugeFolio(head: number, references: number): void {
-    this.setHead(head, references);
+  setHugeFolio(head: number, references: number, mapping: keyof typeof MAPPING = "anonymous"): void {
+    this.setHead(head, references, mapping);
     for (let frame = head + 1; frame < head + 512; frame++) this.setTail(frame, head);
   }
 

@@ -28,6 +28,7 @@ function tableOf(rows: readonly (readonly [number, number, number])[], hostPageB
     sourceFrames: Uint32Array.from(rows, (row) => row[0]),
     destinationFrames: Uint32Array.from(rows, (row) => row[1]),
     classes: Uint8Array.from(rows, (row) => row[2]),
+    kinds: new Uint8Array(rows.length),
     source: ramMap(hostPageBytes),
     destination: ramMap(hostPageBytes),
     counts: { exchange: 0, copy: 0, shared: 0, missingSource: 0, missingDestination: 0 },

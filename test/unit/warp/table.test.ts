@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { SourceKind } from "../../../src/warp/exclusivity.js";
 import { wantedPages } from "../../../src/warp/page-ranges.js";
 import { buildTable, isComplete, PageClass } from "../../../src/warp/table.js";
 import { ANONYMOUS, BIT, FakeGuest } from "./fake-guest.js";
@@ -23,12 +24,14 @@ function pair(pages: number, levels: 4 | 5 = 4) {
   return { source, destination, from, to, build };
 }
 
-/** Class of a single page whose source leaf and struct page are as given. */
-function classOf(prepare: (source: FakeGuest, root: number) => void): number {
+/** Class and kind of a single page whose source leaf and struct page are as given. */
+function verdictOf(prepare: (source: FakeGuest, root: number) => void): { class: number; kind: number } {
   const { source, from, build } = pair(1);
   prepare(source, from);
-  return build().classes[0];
+  const { classes, kinds } = build();
+  return { class: classes[0], kind: kinds[0] };
 }
+const classOf = (prepare: Parameters<typeof verdictOf>[0]): number => verdictOf(prepare).class;
 
 describe("a task that has changed since it was frozen", () => {
   it.each([
@@ -69,17 +72,27 @@ describe("a source frame", () => {
   });
 
   it.each([
-    ["someone else holds a reference", 2, "anonymous"],
-    ["its count says nobody holds it", 0, "anonymous"],
-    ["its count is negative", -1, "anonymous"],
-    ["it is a KSM page", 1, "ksm"],
-    ["it is a zero page, whose count is one", 1, "none"],
-  ] as const)("is copied when %s", (_name, references, mapping) => {
-    const verdict = classOf((source, root) => {
+    ["someone else holds a reference", 2, "anonymous", "held"],
+    ["its count says nobody holds it", 0, "anonymous", "held"],
+    ["its count is negative", -1, "anonymous", "held"],
+    ["it is a KSM page", 1, "ksm", "ksm"],
+    ["it is the page cache's", 1, "file", "file"],
+    ["it is being moved by its driver", 1, "movable", "unknown"],
+    ["it is a zero page, whose count is one", 1, "none", "zero"],
+  ] as const)("is copied when %s", (_name, references, mapping, kind) => {
+    const verdict = verdictOf((source, root) => {
       source.map(root, PAGE, 500);
       source.setHead(500, references, mapping);
     });
-    expect(verdict).toBe(PageClass.copy);
+    expect(verdict).toEqual({ class: PageClass.copy, kind: SourceKind[kind] });
+  });
+
+  it("is copied when it is the huge zero page", () => {
+    const verdict = verdictOf((source, root) => {
+      source.map(root, PAGE - (PAGE % 512), 1024, READ_ONLY, 2);
+      source.setHugeFolio(1024, 1, "none");
+    });
+    expect(verdict).toEqual({ class: PageClass.copy, kind: SourceKind.hugeZero });
   });
 
   it("is copied when its struct page is not mapped in the kernel's tables", () => {
