@@ -39,6 +39,17 @@ async function cpuFlags(): Promise<string[]> {
   return flags.split(/\s+/).filter(Boolean).sort();
 }
 
+/** AT_MINSIGSTKSZ of the auxiliary vector (getauxval(3)): pairs of 64-bit words, type and value. */
+const AT_MINSIGSTKSZ = 51n;
+
+/** 0 when the kernel does not say (before 5.14). */
+async function signalFrameBytes(): Promise<number> {
+  const vector = await readFile("/proc/self/auxv");
+  for (let at = 0; at + 16 <= vector.length; at += 16)
+    if (vector.readBigUInt64LE(at) === AT_MINSIGSTKSZ) return Number(vector.readBigUInt64LE(at + 8));
+  return 0;
+}
+
 async function thpMode(): Promise<string> {
   const text = await readIfThere("/sys/kernel/mm/transparent_hugepage/enabled");
   return /\[(\w+)\]/.exec(text ?? "")?.[1] ?? "absent";
@@ -63,6 +74,7 @@ export async function guestInfo(): Promise<GuestInfo> {
     swapTotalBytes: sizes.get("SwapTotal") ?? 0,
     transparentHugepages: await thpMode(),
     cpuFlags: await cpuFlags(),
+    signalFrameBytes: await signalFrameBytes(),
     directMapBase: facts.directMapBase,
     structPage: {
       vmemmapBase: facts.vmemmapBase,

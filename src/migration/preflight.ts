@@ -226,12 +226,22 @@ function guestReasons(vm: string, info: GuestInfo, act: "dump" | "restore"): Rea
   return reasons;
 }
 
-/** A task that has seen a CPU feature may use it at any time (ifuncs are bound once), so the destination must have all of them. */
+/**
+ * A task that has seen a CPU feature may use it at any time (ifuncs are bound once), so the destination must have all of them.
+ * CRIU refuses a smaller XSAVE area, too, but only when the container stands still (criu/arch/x86/cpu.c).
+ */
 function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] {
+  const reasons: Reason[] = [];
+  const unsupported = (message: string): void => void reasons.push({ code: "MWARP_E_UNSUPPORTED", message });
   const offered = new Set(destination.cpuFlags);
   const missing = source.cpuFlags.filter((flag) => !offered.has(flag));
-  if (missing.length === 0) return [];
-  return [{ code: "MWARP_E_UNSUPPORTED", message: `the destination's processor lacks ${missing.join(" ")}` }];
+  if (missing.length > 0) unsupported(`the destination's processor lacks ${missing.join(" ")}`);
+  const [had, has] = [source.signalFrameBytes, destination.signalFrameBytes];
+  if (had > has && has > 0)
+    unsupported(
+      `the destination's processor has a smaller XSAVE area: a signal frame of ${has} bytes, not ${had}`,
+    );
+  return reasons;
 }
 
 /** Memory the destination must have: the container's own, and for `cold` a second time, as its pages lie on tmpfs first. */

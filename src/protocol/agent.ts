@@ -18,7 +18,7 @@
 import * as z from "zod/mini";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 
-export const AGENT_PROTOCOL_VERSION = 2;
+export const AGENT_PROTOCOL_VERSION = 3;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -80,6 +80,8 @@ export const GuestInfoSchema = z.object({
   transparentHugepages: z.string(),
   /** Sorted flags of the first processor in /proc/cpuinfo. */
   cpuFlags: z.array(z.string()),
+  /** Size of a signal frame, which holds the processor's whole XSAVE area (AT_MINSIGSTKSZ); 0 when not known. */
+  signalFrameBytes: uint,
   /** Virtual address at which the kernel maps physical address 0, decimal string (does not fit a number). */
   directMapBase: z.string(),
   /**

@@ -24,6 +24,7 @@ const info: GuestInfo = {
   swapTotalBytes: 0,
   transparentHugepages: "always",
   cpuFlags: [],
+  signalFrameBytes: 3632,
   directMapBase: "1",
   structPage: {
     vmemmapBase: "1",

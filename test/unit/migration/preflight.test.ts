@@ -22,6 +22,7 @@ const info: GuestInfo = {
   swapTotalBytes: 0,
   transparentHugepages: "always",
   cpuFlags: ["avx2", "sse2"],
+  signalFrameBytes: 3632,
   directMapBase: "0",
   structPage: {
     vmemmapBase: "0",
@@ -176,6 +177,23 @@ describe("preflight", () => {
     ]);
     expect(refused.message).toContain("avx2");
     expect(asked).not.toContain("vm-a source.prepare");
+  });
+
+  it("refuses a processor that keeps less state, which CRIU would only notice after the freeze", async () => {
+    const guests = { "vm-a": { containers: [web()] }, "vm-b": { info: { signalFrameBytes: 2560 } } };
+    const refused = await refusal(guests);
+    expect(codes(refused)).toEqual(["MWARP_E_UNSUPPORTED"]);
+    expect((refused as Error).message).toMatch(/XSAVE.* 2560 bytes, not 3632/);
+  });
+
+  it.each([
+    ["more", 8192],
+    ["nobody knows how much", 0],
+  ])("lets go to a processor that keeps %s state", async (_, signalFrameBytes) => {
+    const { world } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": { info: { signalFrameBytes } } });
+    await expect(preflight(world, request, "id-000001", new AbortController().signal)).resolves.toMatchObject(
+      { container: { status: "running" } },
+    );
   });
 
   it("lets cold move between VMs whose memory cannot be exchanged", async () => {
