@@ -142,7 +142,9 @@ export class MigrationService {
     for (const action of actions) {
       const record = this.#deps.history.get(action.migration);
       if (record === undefined) continue;
-      this.#deps.history.save({ ...record, recovery: action, committed: action.outcome === "committed" });
+      // What is still pending says nothing of the commit.
+      const committed = action.outcome === "pending" ? record.committed : action.outcome === "committed";
+      this.#deps.history.save({ ...record, recovery: action, committed });
     }
     return actions;
   }

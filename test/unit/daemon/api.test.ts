@@ -280,6 +280,23 @@ describe("migrations", () => {
     expect(await codeOf(client.cancelMigration("nothing"))).toBe("MWARP_E_MIGRATION_UNKNOWN");
   });
 
+  it("stay committed while their recovery is pending", async () => {
+    const host = new FakeHost("vm-a", "vm-b");
+    await using test = await serve(host);
+    const client = new DaemonClient(test.socket);
+    const id = await client.startMigration(web);
+    host.engine.migrations[0]!.finish();
+    await collect(client.migrationEvents(id));
+    const committed = async (): Promise<boolean> => (await client.migration(id)).committed;
+    const found = { migration: id, container: "web", vm: null, message: "vm-a does not answer" } as const;
+    host.engine.open.push({ ...found, outcome: "pending" });
+    await client.recover();
+    expect(await committed()).toBe(true);
+    host.engine.open.push({ ...found, outcome: "aborted" });
+    await client.recover();
+    expect(await committed()).toBe(false);
+  });
+
   it("are remembered by the next daemon; one that was cut off is called interrupted", async () => {
     const host = new FakeHost("vm-a", "vm-b");
     await using test = await serve(host);
