@@ -1,7 +1,9 @@
 /**
  * The network fence (I9), seen from the bridge: what leaves the two VMs with the container's hardware address. At any time
- * from one side only, and never a RST or FIN, whatever becomes of the migration.
+ * from one side only, and never a RST or FIN, whatever becomes of the migration. Somebody asks for its addresses all the
+ * while, IPv4 and IPv6: the kernel that has them answers even for a frozen container.
  */
+import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { Crashes } from "../support/crash.js";
@@ -13,6 +15,14 @@ import { Workload } from "../support/workload.js";
 
 const host = useLab({ memory: "512M" });
 const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
+/** The address that a kernel gives an interface by its hardware address (RFC 4291, appendix A). */
+function linkLocal(mac: string): string {
+  const bytes = mac.split(":").map((part) => Number.parseInt(part, 16));
+  bytes[0] ^= 2;
+  bytes.splice(3, 0, 0xff, 0xfe);
+  const groups = [0, 2, 4, 6].map((at) => ((bytes[at] << 8) | bytes[at + 1]).toString(16));
+  return `fe80::${groups.join(":")}`;
+}
 const tap = (vm: string): string => vm.replace("vm-", "tap-");
 
 describe("on the bridge, a container with an open connection is seen", () => {
@@ -20,6 +30,7 @@ describe("on the bridge, a container with an open connection is seen", () => {
   let who: Workload;
   let capture: LineProcess;
   let client: LineProcess;
+  let knocker: LineProcess;
 
   beforeAll(async () => {
     const { lab } = host;
@@ -34,11 +45,19 @@ describe("on the bridge, a container with an open connection is seen", () => {
     const count = path.join(projectRoot, "test/support/count-client.mjs");
     client = await startLines([...inside, process.execPath, count, ipv4, "9000"]);
     await client.waitFor(/connected/);
+    // The lab's bridge speaks IPv4 only; the containers' kernels always have a link-local address.
+    const enable = "echo 0 > /proc/sys/net/ipv6/conf/br0/disable_ipv6";
+    execFileSync(inside[0], [inside[1], "sh", "-c", enable]);
+    const knock = path.join(projectRoot, "test/support/knock.mjs");
+    knocker = await startLines([...inside, process.execPath, knock, ipv4, `${linkLocal(mac)}%br0`]);
+    await knocker.waitFor(/knocking/);
+    await capture.waitFor(/ip6 58/, { timeoutMs: 20_000 });
     crashes = new Crashes(lab);
     await crashes.begin();
   });
   beforeEach(() => crashes.disarm());
   afterAll(async () => {
+    await knocker[Symbol.asyncDispose]();
     await client[Symbol.asyncDispose]();
     await capture[Symbol.asyncDispose]();
   });
@@ -92,6 +111,13 @@ describe("on the bridge, a container with an open connection is seen", () => {
     expect((await crashes.mwarp.run(["migrate", "who", "--to", other(from)])).exit).toBe(8);
     await crashes.settle();
     expectSides(await framesSince(start), tap(from), tap(other(from)));
+  });
+
+  it("by IPv4 and IPv6", () => {
+    for (const kind of [/ip4 1$/, /ip6 58$/, /arp reply/])
+      expect(
+        new Set(capture.lines.filter((line) => kind.test(line)).map((line) => line.split(" ")[0])).size,
+      ).toBe(2);
   });
 
   it("by its client as if nothing had been: no answer lost, none twice", async () => {
