@@ -2,14 +2,12 @@
  * An agent in somebody else's hands: whatever it answers, it harms nobody but its own VM. The container on the honest side
  * keeps every byte, so do the neighbours there, and the daemon lives.
  */
-import { readFileSync, writeFileSync } from "node:fs";
-import path from "node:path";
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { labFile } from "../../src/paths.js";
 import { MigrationReportSchema } from "../../src/protocol/migration.js";
 import { DaemonStatusSchema } from "../support/documents.js";
 import { useLab } from "../support/lab.js";
-import { flood, garbage, type Lie, LyingAgent, silence } from "../support/lying-agent.js";
+import { flood, garbage, interpose, type Lie, type LyingAgent, silence } from "../support/lying-agent.js";
 import { Workload } from "../support/workload.js";
 
 const MIB = 1024 * 1024;
@@ -83,7 +81,7 @@ const sourceLies: readonly (readonly [string, Lie])[] = [
 const isTold = (_: unknown, index: number): boolean => process.env.MWARP_TEST_LONG === "1" || index % 2 === 0;
 
 describe("a lying agent", () => {
-  const liars: Record<string, LyingAgent> = {};
+  let liars: Readonly<Record<string, LyingAgent>> = {};
   let honest: Workload;
   let near: Workload;
   let daemonPid = 0;
@@ -93,14 +91,7 @@ describe("a lying agent", () => {
     honest = await Workload.run(lab, "vm-a", "honest", ["pattern", "24", "thp"]);
     near = await Workload.run(lab, "vm-a", "near", ["neighbour", "8", "thp"]);
     await lab.mwarp.ok(["daemon", "stop"]);
-    const file = labFile(lab.mwarp.env);
-    const state = JSON.parse(readFileSync(file, "utf8")) as { vms: { name: string; agentSocket: string }[] };
-    for (const vm of state.vms) {
-      const socket = path.join(lab.runDir, `liar-${vm.name}.sock`);
-      liars[vm.name] = await LyingAgent.start(vm.agentSocket, socket);
-      vm.agentSocket = socket;
-    }
-    writeFileSync(file, JSON.stringify(state));
+    liars = await interpose(lab);
     await lab.ready();
     ({ pid: daemonPid } = await lab.mwarp.json(DaemonStatusSchema, ["daemon", "status"]));
   });

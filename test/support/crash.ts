@@ -81,9 +81,13 @@ export class Crashes {
   }
 
   /** The journal that was written last. */
-  lastJournal(): string {
+  lastJournalFile(): string {
     const directory = path.join(this.lab.stateDir, "migrations");
-    return readFileSync(path.join(directory, readdirSync(directory).sort().at(-1)!, "journal"), "utf8");
+    return path.join(directory, readdirSync(directory).sort().at(-1)!, "journal");
+  }
+
+  lastJournal(): string {
+    return readFileSync(this.lastJournalFile(), "utf8");
   }
 
   /** The last state that the last journal says. */

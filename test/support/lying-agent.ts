@@ -2,16 +2,21 @@
  * Stands between the daemon and a VM's agent and lets the agent lie: answers are changed on their way, held back, or drowned in
  * garbage. What a guest that is in somebody else's hands could send, without a guest that has to be broken into.
  */
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
+import path from "node:path";
+import { labFile } from "../../src/paths.js";
 import { FrameKind } from "../../src/protocol/agent.js";
 import { encodeFrame, encodeMarker, FrameReader, SYNC, SYNC_ACK } from "../../src/protocol/frame.js";
+import type { TestLab } from "./lab.js";
 
 /** What becomes of an agent's answer to `method`: another answer, bytes that are no frame, or nothing at all. */
 export type Lie = (method: string, result: unknown) => unknown;
 export const silence = Symbol("no answer");
 export const garbage = Symbol("bytes that are no frame");
 export const flood = Symbol("chunks without end");
+/** The connection ends where the answer should have come. */
+export const cut = Symbol("the channel is cut");
 
 const FLOOD_CHUNK = new Uint8Array(256 * 1024);
 
@@ -79,6 +84,7 @@ export class LyingAgent implements AsyncDisposable {
 
   #tell(client: Socket, id: number, answer: unknown): void {
     if (answer === silence) return;
+    if (answer === cut) return void client.destroy();
     if (answer === garbage) {
       client.write(FLOOD_CHUNK.map((_, index) => (index * 7919) & 0xff));
       return;
@@ -93,4 +99,18 @@ export class LyingAgent implements AsyncDisposable {
     };
     pour();
   }
+}
+
+/** Puts one before the agent of every VM of a lab, by name. No daemon may run; the next one meets them. */
+export async function interpose(lab: TestLab): Promise<Readonly<Record<string, LyingAgent>>> {
+  const file = labFile(lab.mwarp.env);
+  const state = JSON.parse(readFileSync(file, "utf8")) as { vms: { name: string; agentSocket: string }[] };
+  const liars: Record<string, LyingAgent> = {};
+  for (const vm of state.vms) {
+    const socket = path.join(lab.runDir, `liar-${vm.name}.sock`);
+    liars[vm.name] = await LyingAgent.start(vm.agentSocket, socket);
+    vm.agentSocket = socket;
+  }
+  writeFileSync(file, JSON.stringify(state));
+  return liars;
 }

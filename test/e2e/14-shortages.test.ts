@@ -1,0 +1,119 @@
+/**
+ * What runs out or breaks off in the middle of a migration: disks, a stage of CRIU, the channel to an agent. Afterwards one
+ * container runs, every byte of it right, nothing is left, and it moves.
+ */
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { FaultPoint } from "../../src/migration/faults.js";
+import { type MigrationReport, MigrationReportSchema } from "../../src/protocol/migration.js";
+import { Crashes, expectOneOwner, type Side } from "../support/crash.js";
+import { useLab } from "../support/lab.js";
+import { cut, interpose, type LyingAgent } from "../support/lying-agent.js";
+import {
+  criuFails,
+  type criuFaults,
+  criuWorks,
+  noRoomForDaemon,
+  noRoomInGuest,
+  roomForDaemon,
+  roomInGuest,
+} from "../support/shortage.js";
+import { Workload } from "../support/workload.js";
+
+const host = useLab({ memory: "512M" });
+const vms = ["vm-a", "vm-b"];
+const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
+
+describe("one container is left, whole and movable, when", () => {
+  let crashes: Crashes;
+  let edge: Workload;
+  let agents: Readonly<Record<string, LyingAgent>> = {};
+
+  beforeAll(async () => {
+    const { lab } = host;
+    edge = await Workload.run(lab, "vm-a", "edge", ["edge", "24", "thp"]);
+    crashes = new Crashes(lab);
+    await lab.mwarp.ok(["daemon", "stop"]);
+    agents = await interpose(lab);
+    await crashes.mwarp.ok(["ps"]);
+    await lab.ready();
+  });
+  beforeEach(() => crashes.disarm());
+  afterAll(async () => {
+    for (const agent of Object.values(agents)) await agent[Symbol.asyncDispose]();
+  });
+
+  const at = (side: Side, from: string): string => (side === "source" ? from : other(from));
+  const reportOf = ({ stdout }: { readonly stdout: string }): MigrationReport =>
+    MigrationReportSchema.parse(JSON.parse(stdout));
+
+  it.each<[keyof typeof criuFaults, Side]>([
+    ["dumpEarly", "source"],
+    ["parasiteConnect", "source"],
+    ["postRestore", "destination"],
+  ])("CRIU fails at %s on the %s", async (fault, side) => {
+    const from = await edge.vm();
+    await criuFails(host.lab, at(side, from), fault);
+    const report = reportOf(await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--json"]));
+    await criuWorks(host.lab, at(side, from));
+    await crashes.settle();
+    expect(report.outcome).toBe("aborted");
+    expect(await expectOneOwner(edge, vms)).toBe(from);
+  });
+
+  it.each<[Side, FaultPoint]>([
+    ["source", "frozen"],
+    ["destination", "dumped"],
+    ["destination", "transferred"],
+  ])("there is no room left in the guest of the %s in the state %s", async (side, state) => {
+    const from = await edge.vm();
+    const migration = await crashes.startAndHold(["edge", "--to", other(from), "--json"], state);
+    await noRoomInGuest(host.lab, at(side, from));
+    migration.release();
+    const report = reportOf(await migration.finished);
+    await roomInGuest(host.lab, at(side, from));
+    await crashes.settle();
+    expect(report.outcome).toBe("aborted");
+    expect(await expectOneOwner(edge, vms)).toBe(from);
+  });
+
+  it.each<[FaultPoint, "aborted" | "committed"]>([
+    ["prepared", "aborted"],
+    ["populated", "aborted"],
+    ["committed", "committed"],
+  ])("there is no room left for the journal in the state %s: %s", async (state, outcome) => {
+    const from = await edge.vm();
+    const migration = await crashes.startAndHold(["edge", "--to", other(from), "--json"], state);
+    await noRoomForDaemon(host.lab, crashes.lastJournalFile());
+    migration.release();
+    const report = reportOf(await migration.finished);
+    await roomForDaemon(host.lab);
+    await crashes.settle();
+    expect(report.outcome).toBe(outcome);
+    expect(await expectOneOwner(edge, vms)).toBe(outcome === "committed" ? other(from) : from);
+  });
+
+  it.each<[Side, string]>([
+    ["source", "source.freeze"],
+    ["source", "source.dump"],
+    ["destination", "destination.restore"],
+    ["destination", "destination.populate"],
+    ["destination", "destination.resume"],
+    ["source", "source.retire"],
+  ])("the channel to the %s is cut in the answer to %s", async (side, method) => {
+    const from = await edge.vm();
+    const agent = agents[at(side, from)];
+    let cuts = 0;
+    agent.lie = (asked, result) => (asked === method && cuts++ === 0 ? cut : result);
+    const report = reportOf(await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--json"]));
+    agent.lie = null;
+    expect(cuts).toBeGreaterThan(0);
+    await crashes.settle();
+    expect(await expectOneOwner(edge, vms)).toBe(report.outcome === "committed" ? other(from) : from);
+  });
+
+  it("all of that is over: it moves there and back as ever", async () => {
+    await edge.migrate(other(await edge.vm()));
+    await edge.migrate(other(await edge.vm()));
+    await edge.verify();
+  });
+});

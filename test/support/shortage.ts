@@ -1,0 +1,53 @@
+/** Things that run out or break in the middle of a migration: room on a disk, room in a guest, a stage of CRIU. */
+import { execFileSync } from "node:child_process";
+import { statSync } from "node:fs";
+import { DaemonStatusSchema } from "./documents.js";
+import type { TestLab } from "./lab.js";
+
+/**
+ * A full disk, for the daemon alone: no file of its grows beyond the size that `file` has now (RLIMIT_FSIZE; a write then fails
+ * with EFBIG as it would with ENOSPC). Undo it with `roomForDaemon`.
+ */
+export async function noRoomForDaemon(lab: TestLab, file: string): Promise<void> {
+  await limitDaemonFiles(lab, String(statSync(file).size));
+}
+
+export async function roomForDaemon(lab: TestLab): Promise<void> {
+  await limitDaemonFiles(lab, "unlimited");
+}
+
+async function limitDaemonFiles(lab: TestLab, bytes: string): Promise<void> {
+  const { pid } = await lab.mwarp.json(DaemonStatusSchema, ["daemon", "status"]);
+  execFileSync("prlimit", ["--pid", String(pid), `--fsize=${bytes}:unlimited`]);
+}
+
+const MOUNT = 'm=$(df -P /run/mwarp-guest | tail -1 | sed "s/.* //")';
+
+/** Leaves no free page in the file system where a VM's agent keeps images and containers. */
+export async function noRoomInGuest(lab: TestLab, vm: string): Promise<void> {
+  const used = `$(df -kP $m | tail -1 | { read -r _ _ used _; echo $used; })`;
+  await lab.guest(vm, "sh", "-ec", `${MOUNT}; mount -o remount,size=${used}k $m`);
+}
+
+export async function roomInGuest(lab: TestLab, vm: string): Promise<void> {
+  await lab.guest(vm, "sh", "-ec", `${MOUNT}; mount -o remount,size=90% $m`);
+}
+
+/** CRIU's own fault injection (criu/include/fault-injection.h), as far as it concerns a container of one task: all before the commit. */
+export const criuFaults = {
+  dumpEarly: 1,
+  parasiteConnect: 5,
+  postRestore: 6,
+} as const;
+
+/** Every CRIU in a VM fails at a stage until `criuWorks`. Its processes keep their name. */
+export async function criuFails(lab: TestLab, vm: string, fault: keyof typeof criuFaults): Promise<void> {
+  const script = `
+real=$(command -v criu); mkdir -p /usr/lib/criu-real; cp -a $real /usr/lib/criu-real/criu; mv $real $real.kept
+printf '#!/bin/sh\\nCRIU_FAULT=${criuFaults[fault]} exec /usr/lib/criu-real/criu "$@"\\n' > $real; chmod 755 $real`;
+  await lab.guest(vm, "sh", "-ec", script);
+}
+
+export async function criuWorks(lab: TestLab, vm: string): Promise<void> {
+  await lab.guest(vm, "sh", "-ec", "real=$(command -v criu); mv $real.kept $real; rm -r /usr/lib/criu-real");
+}
