@@ -2,6 +2,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { MigrationTableSchema } from "../../src/protocol/api.js";
 import type { BackendChoice } from "../../src/protocol/migration.js";
+import { expectOnePagePerPage } from "../support/host-memory.js";
 import { useLab } from "../support/lab.js";
 import { Workload } from "../support/workload.js";
 
@@ -87,4 +88,8 @@ describe("a warp between two VMs with neighbours at work", () => {
     },
     5 * MINUTES,
   );
+
+  it("and after all of it every page of both VMs has one page of its own on the host", async () => {
+    console.info("mappings of the VMMs:", await expectOnePagePerPage(host.lab));
+  });
 });

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MigrationReportSchema } from "../../src/protocol/migration.js";
 import { type Adversary, adversaryLab, startAdversary } from "../support/adversary.js";
 import { Crashes } from "../support/crash.js";
+import { expectOnePagePerPage } from "../support/host-memory.js";
 import { TestLab } from "../support/lab.js";
 import { Workload } from "../support/workload.js";
 
@@ -44,6 +45,7 @@ describe("against the adversary", () => {
       }
       for (const workload of [...moved, ...neighbours]) await workload.verify();
       await adversary.expectBusy();
+      await expectOnePagePerPage(lab);
     },
     (2 + MOVES) * MINUTES,
   );

@@ -37,6 +37,7 @@ const oracles: readonly (readonly [name: string, args: readonly string[]])[] = [
   ["neighbour", ["4", "thp"]],
   ["cow", ["8", "2"]],
   ["classes", ["1024"]],
+  ["zerocopy", ["47124", "4"]],
 ];
 
 describe("an oracle of the end-to-end tests", () => {
@@ -69,6 +70,23 @@ describe("an oracle of the end-to-end tests", () => {
     process.kill(program.pid, "SIGUSR1");
     process.kill(program.pid, "SIGCONT");
     expect((await program.waitFor(/^verify (ok|BAD)/, { from }))[1]).toBe("BAD");
+  });
+
+  it.each([
+    ["all of it", null, null],
+    ["a wrong page", 300, (300 * 4096) / 4],
+  ] as const)("the reader of zerocopy finds %s", async (_name, spoilt, wrong) => {
+    await using server = await startLines([workload("zerocopy"), "47125", "4"]);
+    const start = await ready(server);
+    if (spoilt !== null) await copyPage(server.pid, start + 700 * 4096, start + spoilt * 4096);
+    const program = path.resolve(import.meta.dirname, "../../support/drain-client.mjs");
+    const bytes = 4 << 20;
+    await using reader = await startLines([process.execPath, program, "127.0.0.1", "47125", String(bytes)]);
+    await reader.waitFor(/connected/);
+    await server.waitFor(/sent bytes=/);
+    reader.send("read");
+    const [verdict] = await reader.waitFor(/\{"bytes".*|\{"error".*/);
+    expect(JSON.parse(verdict)).toEqual({ bytes, wrong });
   });
 
   it("tcpcount answers every line once, with the number of lines so far", async () => {
