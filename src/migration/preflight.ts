@@ -227,6 +227,22 @@ function guestReasons(vm: string, info: GuestInfo, act: "dump" | "restore"): Rea
 }
 
 /**
+ * Words among the flags by which a kernel notes what it made of the processor, not what the processor can do
+ * (arch/x86/include/asm/cpufeatures.h, the words "Linux-defined"). They differ between kernels on one processor, and no
+ * program can use them.
+ */
+const KERNEL_NOTES: ReadonlySet<string> = new Set(
+  (
+    "xtopology rep_good nopl cpuid constant_tsc nonstop_tsc nonstop_tsc_s3 tsc_known_freq tsc_reliable arch_perfmon " +
+    "pebs bts art acc_power extd_apicid amd_dcm aperfmperf rapl cpb ebp_pcid pti cpuid_fault fence_swapgs_user " +
+    "fence_swapgs_kernel split_lock_detect bus_lock_detect per_thread_mba sgx1 sgx2 ring3mwait hw_pstate " +
+    "proc_feedback ibrs ibpb stibp ssbd ibrs_enhanced retpoline rsb_ctxsw use_ibpb zen vmmcall tpr_shadow vnmi " +
+    "flexpriority ept vpid ept_ad epb cat_l2 cat_l3 cdp_l2 cdp_l3 mba cqm_llc cqm_occup_llc cqm_mbm_total " +
+    "cqm_mbm_local user_shstk amd_lbr_v2"
+  ).split(" "),
+);
+
+/**
  * A task that has seen a CPU feature may use it at any time (ifuncs are bound once), so the destination must have all of them.
  * CRIU refuses a smaller XSAVE area, too, but only when the container stands still (criu/arch/x86/cpu.c).
  */
@@ -234,7 +250,7 @@ function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] {
   const reasons: Reason[] = [];
   const unsupported = (message: string): void => void reasons.push({ code: "MWARP_E_UNSUPPORTED", message });
   const offered = new Set(destination.cpuFlags);
-  const missing = source.cpuFlags.filter((flag) => !offered.has(flag));
+  const missing = source.cpuFlags.filter((flag) => !offered.has(flag) && !KERNEL_NOTES.has(flag));
   if (missing.length > 0) unsupported(`the destination's processor lacks ${missing.join(" ")}`);
   const [had, has] = [source.signalFrameBytes, destination.signalFrameBytes];
   if (had > has && has > 0)

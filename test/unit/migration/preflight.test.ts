@@ -186,6 +186,14 @@ describe("preflight", () => {
     expect((refused as Error).message).toMatch(/XSAVE.* 2560 bytes, not 3632/);
   });
 
+  it("does not ask for what a kernel only notes of its processor: another kernel has other words", async () => {
+    const source = { containers: [web()], info: { cpuFlags: ["avx2", "sse2", "xtopology", "rep_good"] } };
+    const { world } = makeWorld({ "vm-a": source, "vm-b": { info: { cpuFlags: ["avx2", "sse2"] } } });
+    await expect(preflight(world, request, "id-000001", new AbortController().signal)).resolves.toMatchObject(
+      { container: { status: "running" } },
+    );
+  });
+
   it.each([
     ["more", 8192],
     ["nobody knows how much", 0],
