@@ -96,8 +96,9 @@ export type PageTreatment = z.infer<typeof PageTreatmentSchema>;
 /**
  * What pages were on the source. `exclusive`: anonymous, every reference is a leaf of this container, also after a fork inside
  * it. `held`: anonymous, but something else refers to it (a task outside, the swap cache, a pin). `ksm`: merged. `file`: page
- * cache. `zero`, `huge_zero`: never written. Pages that were swapped out or not present were brought in before, so
- * there are none.
+ * cache. `zero`, `huge_zero`: CRIU leaves zero pages out, but KSM may put them in a page's place after the dump, and on kernels
+ * without PAGEMAP_SCAN (before 6.7) the huge zero page is listed. Pages that were swapped out or not present were brought
+ * in first, so there are none.
  */
 export const PageSourceKindSchema = z.enum([
   "exclusive",
