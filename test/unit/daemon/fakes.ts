@@ -269,17 +269,8 @@ export class FakeEngine implements MigrationEngine {
   }
 
   table(): TableRun[] {
-    return [
-      {
-        task: 1,
-        page: 0x5000,
-        pages: 3,
-        source_kind: "exclusive",
-        treatment: "exchange",
-        source_frame: 7,
-        destination_frame: 9,
-      },
-    ];
+    const place = { task: 1, page: 0x5000, pages: 3, source_frame: 7, destination_frame: 9 };
+    return [{ ...place, source_kind: "exclusive", treatment: "exchange" }];
   }
 
   async reclaim(): Promise<number> {
