@@ -3,6 +3,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { createInterface } from "node:readline";
 import { afterAll, beforeAll, expect } from "vitest";
 import { MwarpError } from "../../../src/errors.js";
 import { byteCount, gpa, hva, PAGE_BYTES } from "../../../src/units.js";
@@ -21,24 +22,23 @@ export class MemoryHolder implements AsyncDisposable {
     readonly child: ChildProcess,
     readonly layout: MemoryLayout,
     readonly fd: number,
+    /** Lines of the process; those who wait for one get theirs in the order in which they asked. */
+    private readonly lines: AsyncIterator<string>,
   ) {}
 
   static async start(seed: number): Promise<MemoryHolder> {
     const child = spawn(path.join(folder, "holder"), [String(PAGES), String(seed)], {
       stdio: ["pipe", "pipe", "inherit"],
     });
-    const line = await new Promise<string>((resolve, reject) => {
-      child.stdout?.once("data", (data: Buffer) => resolve(data.toString()));
-      child.once("error", reject);
-      child.once("exit", () => reject(new Error("the memory holder ended")));
-    });
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const line = await nextLine(lines);
     const bytes = byteCount(PAGES * PAGE_BYTES);
     const layout = {
       regions: [{ gpa: gpa(0), hva: hva(Number.parseInt(line, 16)), bytes }],
       bytes,
       hostPageBytes: byteCount(PAGE_BYTES),
     };
-    return new MemoryHolder(child, layout, openSync(`/proc/${child.pid}/mem`, "r+"));
+    return new MemoryHolder(child, layout, openSync(`/proc/${child.pid}/mem`, "r+"), lines);
   }
 
   get pid(): number {
@@ -63,6 +63,12 @@ export class MemoryHolder implements AsyncDisposable {
     writeSync(this.fd, bytes, 0, bytes.length, this.layout.regions[0].hva + frame * PAGE_BYTES);
   }
 
+  /** Sends a request and gives its answer. Several may be under way. */
+  ask(request: string): Promise<string> {
+    this.child.stdin?.write(`${request}\n`);
+    return nextLine(this.lines);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     closeSync(this.fd);
     const ended = new Promise((resolve) => this.child.once("exit", resolve));
@@ -79,14 +85,16 @@ export class HolderLibrary {
   constructor(readonly holder: MemoryHolder) {}
 
   async open(file: string): Promise<VmmFile> {
-    const [handle, major, minor, inode, bytes] = (await this.#ask(`open ${file}`)).split(" ").map(Number);
+    const [handle, major, minor, inode, bytes] = (await this.holder.ask(`open ${file}`))
+      .split(" ")
+      .map(Number);
     this.opened.set(handle, file);
     return { handle, pageBytes: PAGE_BYTES, major, minor, inode, bytes };
   }
 
   async closeFile(handle: number): Promise<void> {
     this.opened.delete(handle);
-    await this.#ask(`close ${handle}`);
+    await this.holder.ask(`close ${handle}`);
   }
 
   async map(extents: MapExtents): Promise<void> {
@@ -101,20 +109,16 @@ export class HolderLibrary {
         extents.handle[index],
         extents.offset[index],
       ];
-      const answer = await this.#ask(`map ${numbers.join(" ")}`);
+      const answer = await this.holder.ask(`map ${numbers.join(" ")}`);
       if (answer !== "ok") throw new MwarpError("MWARP_E_WARP", answer);
     }
   }
+}
 
-  async #ask(line: string): Promise<string> {
-    const { stdout, stdin } = this.holder.child;
-    if (stdout === null || stdin === null) throw new Error("no pipes");
-    const answer = new Promise<string>((resolve) =>
-      stdout.once("data", (data) => resolve(String(data).trim())),
-    );
-    stdin.write(`${line}\n`);
-    return answer;
-  }
+async function nextLine(lines: AsyncIterator<string>): Promise<string> {
+  const { value, done } = await lines.next();
+  if (done === true) throw new Error("the memory holder ended");
+  return value;
 }
 
 /** Builds what the holders need, for the tests of a file. */
