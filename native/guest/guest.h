@@ -54,6 +54,9 @@ int cgroup_kill(const char *path, int timeout_ms);
 /* populate.c: faults the runs in; answers with the number of pages it had to touch or a negative errno. */
 int64_t populate(pid_t pid, const struct page_run *runs, size_t count);
 
+/* sockets.c: lines "FD PROTOCOL" into `text`; answers with their bytes or a negative errno. */
+int64_t socket_kinds(pid_t pid, char *text, size_t size);
+
 /* net.c */
 /* The network fence: a container's veth on the bridge, or a port of it through which nothing passes. */
 int fence_close(const char *name);

@@ -3,7 +3,7 @@
  * stands still. Requests on stdin, answers on stdout, one at a time, all little-endian.
  *
  *   request: u32 operation, u32 argument (mostly a pid), u32 count, u32 bytes | `bytes` of body
- *   answer:  i32 0 or negative errno, u32 0, u64 value | for READ: `value` bytes
+ *   answer:  i32 0 or negative errno, u32 0, u64 value | for READ, SOCKETS: `value` bytes
  *
  *   POPULATE  body: count x {u64 address, u64 pages}; value: pages touched
  *   READ      the same body; answers of up to one buffer each, the last with value 0
@@ -13,6 +13,7 @@
  *   ANNOUNCE  body: MAC (6), IPv4 (4), namespace path, NUL, interface name
  *   OVERLAY   body: target, NUL, mount options
  *   UNMOUNT   body: target
+ *   SOCKETS   answer as for READ, in one piece: text of socket_kinds
  */
 #include "guest.h"
 
@@ -29,7 +30,7 @@
 #define MAX_BODY_BYTES (64U * 1024 * 1024)
 #define PAGE           4096ULL
 
-enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT };
+enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS };
 
 struct request {
     uint32_t operation, argument, count, bytes;
@@ -141,6 +142,15 @@ static const char *second_string(const char *body, size_t bytes)
     return first < bytes ? body + first + 1 : body + bytes;
 }
 
+static int send_socket_kinds(uint32_t pid)
+{
+    int64_t bytes = socket_kinds((pid_t)pid, buffer, sizeof buffer);
+    int error = reply(bytes);
+
+    if (error < 0 || bytes <= 0) return error;
+    return write_all(STDOUT_FILENO, buffer, (size_t)bytes);
+}
+
 static int run_announce(const char *body, size_t bytes)
 {
     const char *netns = body + 10;
@@ -174,6 +184,8 @@ static int serve(const struct request *request, const char *body)
                                                                                                    : 0);
     case UNMOUNT:
         return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
+    case SOCKETS:
+        return send_socket_kinds(request->argument);
     default:
         return reply(-ENOSYS);
     }

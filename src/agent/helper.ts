@@ -15,6 +15,7 @@ const operations = {
   announce: 6,
   overlay: 7,
   unmount: 8,
+  sockets: 9,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -98,6 +99,15 @@ export class Helper {
 
   unmount(target: string): Promise<number> {
     return this.#simple("unmount", 0, 0, Buffer.from(target));
+  }
+
+  /** The first descriptor of each kind of socket that a task has, as lines "FD PROTOCOL"; see native/guest/sockets.c. */
+  socketKinds(pid: number): Promise<string> {
+    return this.#exclusive(async () => {
+      this.#request("sockets", pid, 0, Buffer.alloc(0));
+      const { value } = await this.#answer("sockets");
+      return (await this.#take(value)).toString();
+    });
   }
 
   /** Bytes of the runs, in order, piece by piece to `take`. */

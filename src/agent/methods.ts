@@ -58,7 +58,7 @@ export function createHandlers(tools: source.Tools): Handlers {
       await removeContainer(params, helper);
       return {};
     },
-    "source.prepare": step((params) => source.prepare(params)),
+    "source.prepare": step((params) => source.prepare(params, tools)),
     "source.freeze": step((params) => source.freezeSource(params, tools)),
     "source.dump": step((params, context) => source.dump(params, context, tools)),
     "source.readPages": step((params, context) => source.readPages(params, context, tools)),

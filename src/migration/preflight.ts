@@ -112,17 +112,12 @@ export async function preflight(
     { migration: migrationId, name: container.spec.name },
     { signal, timeoutMs: 30_000 },
   );
-  const needed = neededBytes(request, usage);
-  const late: Reason[] = usage.unsupported.map((what) => ({
-    code: "MWARP_E_UNSUPPORTED",
-    message: `cannot be moved: ${what}`,
-  }));
-  if (destinationInfo.memAvailableBytes < needed) {
-    late.push({
-      code: "MWARP_E_NO_MEMORY",
-      message: `${destination.endpoint.name} has ${mib(destinationInfo.memAvailableBytes)} MiB available, the move needs ${mib(needed)} MiB`,
-    });
-  }
+  const late: Reason[] = [
+    ...usage.unsupported.map(
+      (what): Reason => ({ code: "MWARP_E_UNSUPPORTED", message: `cannot be moved: ${what}` }),
+    ),
+    ...memoryReasons(request, usage, destinationInfo),
+  ];
   if (late.length > 0)
     await sourceAgent.call("source.abort", { migration: migrationId }, { timeoutMs: 20_000 });
   refuseIfAny(late, vmName);
@@ -260,11 +255,36 @@ function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] {
   return reasons;
 }
 
-/** Memory the destination must have: the container's own, and for `cold` a second time, as its pages lie on tmpfs first. */
+/**
+ * Memory the destination must have: the container's own, what the source has in swap included (it comes as bytes), and for
+ * `cold` a second time, as its pages lie on tmpfs first.
+ */
 function neededBytes(request: MigrationRequest, usage: AgentResult<"source.prepare">): number {
-  const memory = Math.max(usage.anonymousBytes, usage.memoryBytes);
-  const images = request.method === "cold" ? usage.anonymousBytes : 0;
+  const memory = Math.max(usage.anonymousBytes, usage.memoryBytes) + usage.swapBytes;
+  const images = request.method === "cold" ? usage.anonymousBytes + usage.swapBytes : 0;
   return memory + images + usage.writableLayerBytes + DESTINATION_HEADROOM_BYTES;
+}
+
+function memoryReasons(
+  request: MigrationRequest,
+  usage: AgentResult<"source.prepare">,
+  destination: GuestInfo,
+): Reason[] {
+  const reasons: Reason[] = [];
+  const refuse = (message: string): void => void reasons.push({ code: "MWARP_E_NO_MEMORY", message });
+  const needed = neededBytes(request, usage);
+  if (destination.memAvailableBytes < needed)
+    refuse(
+      `${request.to} has ${mib(destination.memAvailableBytes)} MiB available, the move needs ${mib(needed)} MiB`,
+    );
+  // What is in swap here, and pages shared after a fork, count there against the limit: the kernel would kill for it.
+  const { memoryLimitBytes: limit, anonymousBytes, swapBytes } = usage;
+  if (limit !== null && anonymousBytes + swapBytes > limit + destination.swapTotalBytes)
+    refuse(
+      `the container may use ${mib(limit)} MiB of memory; its processes have ${mib(anonymousBytes)} MiB, each for itself, ` +
+        `and ${mib(swapBytes)} MiB in swap; ${request.to} has ${mib(destination.swapTotalBytes)} MiB of swap`,
+    );
+  return reasons;
 }
 
 const mib = (bytes: number): number => Math.ceil(bytes / 1024 / 1024);

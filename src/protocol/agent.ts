@@ -18,7 +18,7 @@
 import * as z from "zod/mini";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 
-export const AGENT_PROTOCOL_VERSION = 3;
+export const AGENT_PROTOCOL_VERSION = 4;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -174,7 +174,11 @@ export const agentMethods = {
       tasks: z.array(TaskSchema),
       /** Anonymous memory of all tasks, from smaps_rollup. */
       anonymousBytes: uint,
+      /** What the container's cgroup is charged for; its part in swap is not in it. */
       memoryBytes: uint,
+      swapBytes: uint,
+      /** Limit of the container's cgroup; null for none. */
+      memoryLimitBytes: z.nullable(uint),
       writableLayerBytes: uint,
       /** Resources that cannot move, each named: "pid 7 fd 3: io_uring". Empty when all is well. */
       unsupported: z.array(z.string()),

@@ -83,6 +83,17 @@ export async function memoryBytes(cgroup: string): Promise<number> {
   return (await readNumber(join(cgroup, "memory.current"))) ?? 0;
 }
 
+/** What lies in swap of the container's memory, bytes. 0 on kernels without swap accounting. */
+export async function swapBytes(cgroup: string): Promise<number> {
+  return (await readNumber(join(cgroup, "memory.swap.current"))) ?? 0;
+}
+
+/** memory.max in bytes; null for none. */
+export async function memoryLimitBytes(cgroup: string): Promise<number | null> {
+  const text = ((await readIfThere(join(cgroup, "memory.max"))) ?? "max").trim();
+  return text === "max" ? null : Number(text);
+}
+
 /** True while a tracer (CRIU) holds the task. */
 export async function isTraced(pid: number): Promise<boolean> {
   const tracer = await statusField(pid, "TracerPid");

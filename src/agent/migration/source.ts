@@ -4,7 +4,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult, PageRun, Task } from "../../protocol/agent.js";
-import { freeze, memoryBytes, tasksOf } from "../containers/cgroup.js";
+import { freeze, memoryBytes, memoryLimitBytes, swapBytes, tasksOf } from "../containers/cgroup.js";
 import { runcArguments } from "../containers/lifecycle.js";
 import { vethName } from "../containers/network.js";
 import { heldBy, initPid, loadSpec, setHeld } from "../containers/store.js";
@@ -48,7 +48,10 @@ async function directoryBytes(dir: string): Promise<number> {
 }
 
 /** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`; a repeated call prepares anew. */
-export async function prepare(params: AgentParams<"source.prepare">): Promise<AgentResult<"source.prepare">> {
+export async function prepare(
+  params: AgentParams<"source.prepare">,
+  tools: Tools,
+): Promise<AgentResult<"source.prepare">> {
   const { migration: id, name } = params;
   const spec = await loadSpec(name);
   const container = containerPaths(name);
@@ -72,8 +75,10 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Ag
     tasks,
     anonymousBytes: await anonymousBytes(tasks),
     memoryBytes: await memoryBytes(container.cgroup),
+    swapBytes: await swapBytes(container.cgroup),
+    memoryLimitBytes: await memoryLimitBytes(container.cgroup),
     writableLayerBytes: await directoryBytes(container.upper),
-    unsupported: await findUnsupported(tasks),
+    unsupported: await findUnsupported(tasks, tools.helper),
   };
 }
 

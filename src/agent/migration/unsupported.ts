@@ -2,6 +2,7 @@
 import { readdir, readlink } from "node:fs/promises";
 import type { Task } from "../../protocol/agent.js";
 import { readIfThere } from "../files.js";
+import type { Helper } from "../helper.js";
 
 /** Link targets of descriptors, by how they begin, and how the report calls them. */
 const descriptors: readonly (readonly [prefix: string, name: string])[] = [
@@ -20,6 +21,28 @@ const descriptors: readonly (readonly [prefix: string, name: string])[] = [
 ];
 const movableDevices = /^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/.*|shm\/.*|mqueue\/.*)$/;
 
+/** Names of struct proto of the sockets that CRIU takes along (criu/sk-inet.c, criu/sockets.c). */
+const movableSockets = new Set(
+  ["TCP", "TCPv6", "UDP", "UDPv6", "UDP-Lite", "UDPLITEv6", "PING", "PINGv6", "RAW", "RAWv6"].concat([
+    "UNIX",
+    "UNIX-STREAM",
+    "NETLINK",
+    "PACKET",
+  ]),
+);
+
+/** Namespaces of which CRIU takes one for a whole container; it nests mount and network namespaces (CLONE_SUBNS). */
+const sharedNamespaces = {
+  pid: "PID",
+  pid_for_children: "PID",
+  user: "user",
+  ipc: "IPC",
+  uts: "UTS",
+  cgroup: "cgroup",
+  time: "time",
+  time_for_children: "time",
+} as const;
+
 /** The name of a resource that cannot move, or null for one that can. */
 export function judgeDescriptor(target: string): string | null {
   const known = descriptors.find(([prefix]) => target.startsWith(prefix));
@@ -34,10 +57,41 @@ export function judgeMapping(name: string): string | null {
   if (name.startsWith("/secretmem")) return "memfd_secret";
   if (name.startsWith("anon_inode:[io_uring]")) return "io_uring";
   if (name.startsWith("anon_inode:[perf_event]")) return "perf_event";
+  // What is in flight when the container is frozen would report to a ring that is gone: CRIU does not wait for it
+  // (criu/pie/parasite.c, parasite_check_aios).
+  if (name.startsWith("/[aio]")) return "asynchronous I/O (io_setup)";
   if (name.startsWith("/dev/") && !name.startsWith("/dev/zero") && !name.startsWith("/dev/shm/")) {
     return `device mapping ${name}`;
   }
   return null;
+}
+
+/** Sockets that cannot move, from the helper's lines "FD PROTOCOL". */
+export function judgeSockets(lines: string): string[] {
+  return [...lines.matchAll(/^(\d+) (.*)$/gm)].flatMap(([, fd, protocol = ""]) => {
+    if (movableSockets.has(protocol)) return [];
+    const advice = protocol === "MPTCP" ? " (Go programs: GODEBUG=multipathtcp=0)" : "";
+    return [`fd ${fd}: ${protocol || "unknown"} socket${advice}`];
+  });
+}
+
+async function namespacesOf(pid: number): Promise<Map<string, string>> {
+  const links = Object.keys(sharedNamespaces).map(async (name): Promise<[string, string]> => {
+    // Ended meanwhile, or a kernel without this kind.
+    const target = await readlink(`/proc/${pid}/ns/${name}`).catch(() => "");
+    // What a task has for itself and for its children is one kind of namespace.
+    return [name, target.replace("_for_children", "")];
+  });
+  return new Map(await Promise.all(links));
+}
+
+/** Namespaces of a task other than those of the container's first process. */
+async function ownNamespaces(pid: number, first: ReadonlyMap<string, string>): Promise<string[]> {
+  const own = await namespacesOf(pid);
+  const kinds = Object.entries(sharedNamespaces).filter(
+    ([name]) => own.get(name) !== "" && own.get(name) !== first.get(name),
+  );
+  return [...new Set(kinds.map(([, kind]) => `a ${kind} namespace of its own`))];
 }
 
 async function descriptorsOf(pid: number): Promise<string[]> {
@@ -78,13 +132,20 @@ async function isExecSession({ pid, nsPid }: Task): Promise<boolean> {
 }
 
 /** All that cannot move, as "pid 7 fd 3: io_uring"; pids are those inside the container. */
-export async function findUnsupported(tasks: readonly Task[]): Promise<string[]> {
+export async function findUnsupported(tasks: readonly Task[], helper: Helper): Promise<string[]> {
   const found: string[] = [];
+  const [init] = tasks;
+  const first = init === undefined ? new Map<string, string>() : await namespacesOf(init.pid);
   for (const task of tasks) {
-    if (await isExecSession(task)) found.push(`pid ${task.nsPid}: a running exec session`);
-    for (const item of [...(await descriptorsOf(task.pid)), ...(await mappingsOf(task.pid))]) {
-      found.push(`pid ${task.nsPid} ${item}`);
-    }
+    const exec = await isExecSession(task);
+    const namespaces = exec ? [] : await ownNamespaces(task.pid, first);
+    const items = [
+      ...[...(exec ? ["a running exec session"] : []), ...namespaces].map((what) => `: ${what}`),
+      ...(await descriptorsOf(task.pid)).map((what) => ` ${what}`),
+      ...judgeSockets(await helper.socketKinds(task.pid)).map((what) => ` ${what}`),
+      ...(await mappingsOf(task.pid)).map((what) => ` ${what}`),
+    ];
+    found.push(...items.map((item) => `pid ${task.nsPid}${item}`));
   }
   return found;
 }

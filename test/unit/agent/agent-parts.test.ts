@@ -7,7 +7,7 @@ import { parseSegments } from "../../../src/agent/kernel/kcore.js";
 import { parseSymbols } from "../../../src/agent/kernel/symbols.js";
 import { byTask } from "../../../src/agent/migration/pages.js";
 import { Turns } from "../../../src/agent/migration/turns.js";
-import { judgeDescriptor, judgeMapping } from "../../../src/agent/migration/unsupported.js";
+import { judgeDescriptor, judgeMapping, judgeSockets } from "../../../src/agent/migration/unsupported.js";
 import { mountsBelow } from "../../../src/agent/mounts.js";
 import type { ContainerSpec } from "../../../src/protocol/container.js";
 
@@ -69,7 +69,18 @@ describe("what cannot move", () => {
     }
   });
 
+  it("is found among sockets, with what helps", () => {
+    expect(judgeSockets("3 TCP\n4 UNIX-STREAM\n7 MPTCP\n9 ALG\n12 AF_VSOCK\n13 \n")).toEqual([
+      "fd 7: MPTCP socket (Go programs: GODEBUG=multipathtcp=0)",
+      "fd 9: ALG socket",
+      "fd 12: AF_VSOCK socket",
+      "fd 13: unknown socket",
+    ]);
+    expect(judgeSockets("")).toEqual([]);
+  });
+
   it("is found among mappings", () => {
+    expect(judgeMapping("/[aio] (deleted)")).toBe("asynchronous I/O (io_setup)");
     expect(judgeMapping("/anon_hugepage (deleted)")).toBe("hugetlb memory");
     expect(judgeMapping("/dev/dri/card0")).toBe("device mapping /dev/dri/card0");
     for (const name of ["", "[heap]", "[vvar]", "/dev/zero (deleted)", "/dev/shm/x", "/memfd:a (deleted)"]) {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { CallOptions, MigrationVm, MigrationWorld } from "../../../src/migration/ports.js";
 import { preflight, Refusal } from "../../../src/migration/preflight.js";
 import { versionAtLeast } from "../../../src/migration/versions.js";
-import type { AgentMethod, GuestInfo } from "../../../src/protocol/agent.js";
+import type { AgentMethod, AgentResult, GuestInfo } from "../../../src/protocol/agent.js";
 import type { ContainerState } from "../../../src/protocol/container.js";
 import type { MigrationRequest } from "../../../src/protocol/migration.js";
 import type { MemoryBacking } from "../../../src/vm/types.js";
@@ -55,7 +55,7 @@ interface Guest {
   backing?: MemoryBacking;
   library?: boolean;
   containers?: ContainerState[] | "silent";
-  usage?: { anonymousBytes?: number; unsupported?: string[] };
+  usage?: Partial<AgentResult<"source.prepare">>;
 }
 
 /** A world of guests that answer from a table, and a record of what was asked of them. */
@@ -76,10 +76,13 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
             return {
               spec: { name: "web" },
               tasks: [{ pid: 7, nsPid: 1 }],
-              anonymousBytes: guest.usage?.anonymousBytes ?? 64 * MIB,
+              anonymousBytes: 64 * MIB,
               memoryBytes: 1,
+              swapBytes: 0,
+              memoryLimitBytes: null,
               writableLayerBytes: 0,
-              unsupported: guest.usage?.unsupported ?? [],
+              unsupported: [],
+              ...guest.usage,
             };
           return {};
         },
@@ -232,6 +235,32 @@ describe("preflight", () => {
     const cold = preflight(world, { ...request, method: "cold" }, "id-000002", signal);
     await expect(cold).rejects.toMatchObject({ code: "MWARP_E_NO_MEMORY" });
     expect(asked.at(-1)).toBe("vm-a source.abort");
+  });
+
+  it("counts what the container has in swap", async () => {
+    const usage = { anonymousBytes: 100 * MIB, swapBytes: 400 * MIB };
+    const room = { memAvailableBytes: 500 * MIB };
+    const refused = await refusal({ "vm-a": { containers: [web()], usage }, "vm-b": { info: room } });
+    expect(refused.code).toBe("MWARP_E_NO_MEMORY");
+    expect(refused.message).toMatch(/needs 596 MiB/);
+  });
+
+  it.each([
+    ["has no swap", 0, false],
+    ["has as much swap", 64 * MIB, true],
+  ])("a container above its limit, to a guest that %s", async (_, swapTotalBytes, goes) => {
+    const usage = { anonymousBytes: 100 * MIB, swapBytes: 60 * MIB, memoryLimitBytes: 110 * MIB };
+    const { world, asked } = makeWorld({
+      "vm-a": { containers: [web()], usage },
+      "vm-b": { info: { swapTotalBytes } },
+    });
+    const outcome = preflight(world, request, "id-000001", new AbortController().signal);
+    if (goes) await expect(outcome).resolves.toBeDefined();
+    else {
+      await expect(outcome).rejects.toMatchObject({ code: "MWARP_E_NO_MEMORY" });
+      await expect(outcome).rejects.toThrow(/may use 110 MiB .* 60 MiB in swap; vm-b has 0 MiB/);
+      expect(asked.at(-1)).toBe("vm-a source.abort");
+    }
   });
 
   it("names each resource that cannot move", async () => {
