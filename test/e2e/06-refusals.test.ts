@@ -63,6 +63,59 @@ describe("a migration is refused", () => {
     await hog.remove();
   });
 
+  it("when it holds what cannot be moved, each thing by its name", async () => {
+    const { lab } = host;
+    // Namespaces first: their holder is a child, which would hold all that was there before it.
+    const names: Readonly<Record<string, RegExp>> = {
+      namespaces:
+        /pid 1: a PID namespace of its own.*pid \d+: a user namespace of its own.*: an IPC namespace of its own.*: a UTS namespace/s,
+      aio: /pid 1 memory at [0-9a-f]+: asynchronous I\/O/,
+      io_uring: /pid 1 fd \d+: io_uring/,
+      userfaultfd: /pid 1 fd \d+: userfaultfd/,
+      memfd_secret: /pid 1 fd \d+: memfd_secret/,
+      fanotify: /pid 1 fd \d+: fanotify/,
+      mptcp: /pid 1 fd \d+: MPTCP socket/,
+      alg: /pid 1 fd \d+: ALG socket/,
+      vsock: /pid 1 fd \d+: AF_VSOCK socket/,
+    };
+    const odd = await Workload.run(lab, "vm-a", "odd", ["odd", ...Object.keys(names)]);
+    const has = (await odd.lines())
+      .join()
+      .match(/has=(\S+),/)![1]
+      .split(",");
+    expect(has).toEqual(expect.arrayContaining(["aio", "io_uring", "userfaultfd", "mptcp", "namespaces"]));
+    for (const kind of has) {
+      await expectRefusal(lab, ["odd", "--to", "vm-b"], 5, "MWARP_E_UNSUPPORTED", names[kind]);
+    }
+    const dry = await lab.mwarp.run(["migrate", "odd", "--to", "vm-b", "--dry-run"]);
+    expect(dry.exit).toBe(5);
+    for (const kind of has) expect(dry.stdout + dry.stderr).toMatch(names[kind]);
+    await odd.verify();
+    await odd.remove();
+  });
+
+  it("when copies of shared pages would take it over its memory limit", async () => {
+    const cow = await Workload.run(host.lab, "vm-a", "cow", ["cow", "48", "3"], ["--memory-limit", "128M"]);
+    await expectRefusal(host.lab, ["cow", "--to", "vm-b"], 5, "MWARP_E_NO_MEMORY", /may use 128 MiB/);
+    await cow.verify();
+    await cow.remove();
+  });
+
+  it("when it lives on swap and the destination has none; with swap there it moves", async () => {
+    const { lab } = host;
+    const swap =
+      "modprobe zram; echo 256M > /sys/block/zram0/disksize; mkswap /dev/zram0 >/dev/null; swapon /dev/zram0";
+    await lab.guest("vm-a", "sh", "-ec", swap);
+    const big = await Workload.run(lab, "vm-a", "big", ["pattern", "96", "thp"], ["--memory-limit", "64M"]);
+    await expectRefusal(lab, ["big", "--to", "vm-b"], 5, "MWARP_E_NO_MEMORY", /may use 64 MiB .* in swap/);
+    await lab.guest("vm-b", "sh", "-ec", swap);
+    await big.migrate("vm-b");
+    await big.verify();
+    await big.migrate("vm-a");
+    await big.verify();
+    await big.remove();
+  });
+
   it("when the destination's CRIU is too old", async () => {
     const fake = '#!/bin/sh\\necho "Version: 3.17.1"\\n';
     await host.lab.guest(

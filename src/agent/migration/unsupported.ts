@@ -33,14 +33,13 @@ const movableSockets = new Set(
 
 /** Namespaces of which CRIU takes one for a whole container; it nests mount and network namespaces (CLONE_SUBNS). */
 const sharedNamespaces = {
-  pid: "PID",
-  pid_for_children: "PID",
-  user: "user",
-  ipc: "IPC",
-  uts: "UTS",
-  cgroup: "cgroup",
-  time: "time",
-  time_for_children: "time",
+  pid: "a PID",
+  user: "a user",
+  ipc: "an IPC",
+  uts: "a UTS",
+  cgroup: "a cgroup",
+  time: "a time",
+  time_for_children: "a time",
 } as const;
 
 /** The name of a resource that cannot move, or null for one that can. */
@@ -91,7 +90,7 @@ async function ownNamespaces(pid: number, first: ReadonlyMap<string, string>): P
   const kinds = Object.entries(sharedNamespaces).filter(
     ([name]) => own.get(name) !== "" && own.get(name) !== first.get(name),
   );
-  return [...new Set(kinds.map(([, kind]) => `a ${kind} namespace of its own`))];
+  return [...new Set(kinds.map(([, kind]) => `${kind} namespace of its own`))];
 }
 
 async function descriptorsOf(pid: number): Promise<string[]> {
@@ -134,7 +133,8 @@ async function isExecSession({ pid, nsPid }: Task): Promise<boolean> {
 /** All that cannot move, as "pid 7 fd 3: io_uring"; pids are those inside the container. */
 export async function findUnsupported(tasks: readonly Task[], helper: Helper): Promise<string[]> {
   const found: string[] = [];
-  const [init] = tasks;
+  // One in a PID namespace of its own calls its first process 1, too, but that one is younger.
+  const [init] = tasks.filter(({ nsPid }) => nsPid === 1).sort((a, b) => a.pid - b.pid);
   const first = init === undefined ? new Map<string, string>() : await namespacesOf(init.pid);
   for (const task of tasks) {
     const exec = await isExecSession(task);
