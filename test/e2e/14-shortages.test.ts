@@ -2,15 +2,18 @@
  * What runs out or breaks off in the middle of a migration: disks, a stage of CRIU, the channel to an agent. Afterwards one
  * container runs, every byte of it right, nothing is left, and it moves.
  */
+import path from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { FaultPoint } from "../../src/migration/faults.js";
 import { type MigrationReport, MigrationReportSchema } from "../../src/protocol/migration.js";
+import { writeBundle } from "../support/bundle.js";
 import { Crashes, expectOneOwner, type Side } from "../support/crash.js";
 import { useLab } from "../support/lab.js";
 import { cut, interpose, type LyingAgent } from "../support/lying-agent.js";
 import {
   criuFails,
   type criuFaults,
+  criuLoadsNoFilter,
   criuWorks,
   noRoomForDaemon,
   noRoomInGuest,
@@ -58,6 +61,35 @@ describe("one container is left, whole and movable, when", () => {
     await crashes.settle();
     expect(report.outcome).toBe("aborted");
     expect(await expectOneOwner(edge, vms)).toBe(from);
+  });
+
+  it("CRIU cannot give the container its seccomp filter on the destination", async () => {
+    const { lab } = host;
+    const from = await edge.vm();
+    const bundle = writeBundle(path.join(lab.stateDir, "filtered"), lab.rootfs, ["pattern", "8", "thp"]);
+    const filtered = await Workload.runBundle(lab, from, "filtered", bundle);
+    const mode = async (): Promise<string> =>
+      (await lab.mwarp.ok(["exec", "filtered", "--", "cat", "/proc/1/status"])).match(
+        /^Seccomp:\t(\d)$/m,
+      )?.[1] ?? "";
+    expect(await mode()).toBe("2");
+    // There and back once: the destination has the root file system then, and with it the program that is needed.
+    for (const to of [other(from), from]) await filtered.migrate(to);
+    await criuLoadsNoFilter(lab, other(from));
+    const report = reportOf(await crashes.mwarp.run(["migrate", "filtered", "--to", other(from), "--json"]));
+    await criuWorks(lab, other(from));
+    await crashes.settle();
+    expect(report.outcome).toBe("aborted");
+    expect(report.error?.code).toBe("MWARP_E_RESTORE");
+    expect(await expectOneOwner(filtered, vms)).toBe(from);
+    // And with its filter where CRIU can.
+    await filtered.migrate(other(from));
+    expect(await mode()).toBe("2");
+    expect((await lab.mwarp.run(["exec", "filtered", "--", "mkdir", "/not"])).stderr).toMatch(
+      /not permitted/i,
+    );
+    await filtered.verify();
+    await filtered.remove();
   });
 
   it.each<[Side, FaultPoint]>([

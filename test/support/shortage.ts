@@ -1,6 +1,7 @@
 /** Things that run out or break in the middle of a migration: room on a disk, room in a guest, a stage of CRIU. */
 import { execFileSync } from "node:child_process";
 import { statSync } from "node:fs";
+import { expect } from "vitest";
 import { DaemonStatusSchema } from "./documents.js";
 import type { TestLab } from "./lab.js";
 
@@ -42,9 +43,24 @@ export const criuFaults = {
 
 /** Every CRIU in a VM fails at a stage until `criuWorks`. Its processes keep their name. */
 export async function criuFails(lab: TestLab, vm: string, fault: keyof typeof criuFaults): Promise<void> {
+  await wrapCriu(lab, vm, `CRIU_FAULT=${criuFaults[fault]} exec`);
+}
+
+/**
+ * No CRIU in a VM can give a task a seccomp filter until `criuWorks`. The program that sees to it comes from the root file
+ * system of a test container that is or was in that VM.
+ */
+export async function criuLoadsNoFilter(lab: TestLab, vm: string): Promise<void> {
+  const find = "find / -path /proc -prune -o -path /sys -prune -o -path '*/bin/no-seccomp' -print | head -1";
+  const found = await lab.guest(vm, "sh", "-c", find);
+  expect(found.trim(), "path of no-seccomp in the guest").not.toBe("");
+  await wrapCriu(lab, vm, `exec ${found.trim()}`);
+}
+
+async function wrapCriu(lab: TestLab, vm: string, how: string): Promise<void> {
   const script = `
 real=$(command -v criu); mkdir -p /usr/lib/criu-real; cp -a $real /usr/lib/criu-real/criu; mv $real $real.kept
-printf '#!/bin/sh\\nCRIU_FAULT=${criuFaults[fault]} exec /usr/lib/criu-real/criu "$@"\\n' > $real; chmod 755 $real`;
+printf '#!/bin/sh\\n${how} /usr/lib/criu-real/criu "$@"\\n' > $real; chmod 755 $real`;
   await lab.guest(vm, "sh", "-ec", script);
 }
 

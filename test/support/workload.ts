@@ -24,16 +24,25 @@ export class Workload {
     extra: readonly string[] = [],
   ): Promise<Workload> {
     await lab.mwarp.ok(["run", "--vm", vm, "--name", name, "--rootfs", lab.rootfs, ...extra, "--", ...argv]);
-    const workload = new Workload(lab, name, argv[0]);
+    return new Workload(lab, name, argv[0]).#ready();
+  }
+
+  /** The same from an OCI bundle, whose command is `pattern`. */
+  static async runBundle(lab: TestLab, vm: string, name: string, bundle: string): Promise<Workload> {
+    await lab.mwarp.ok(["run", "--vm", vm, "--name", name, "--bundle", bundle]);
+    return new Workload(lab, name, "pattern").#ready();
+  }
+
+  async #ready(): Promise<this> {
     await until(
-      `${name} to be ready`,
-      async () => (await workload.lines()).find((line) => line.includes(" ready ")),
+      `${this.name} to be ready`,
+      async () => (await this.lines()).find((line) => line.includes(" ready ")),
       {
         timeoutMs: READY_MS,
         intervalMs: 500,
       },
     );
-    return workload;
+    return this;
   }
 
   async lines(): Promise<string[]> {
@@ -64,7 +73,15 @@ export class Workload {
 
   /** Name of the VM on which the container runs, by the listing; fails when it is on none or on two. */
   async vm(): Promise<string> {
-    const { containers } = await this.lab.daemon.containers();
+    // A guest under load may miss the time limit of one listing; what it has is not known then.
+    const containers = await until(
+      "all VMs to answer",
+      async () => {
+        const listing = await this.lab.daemon.containers();
+        return listing.unreachable.length === 0 ? listing.containers : undefined;
+      },
+      { timeoutMs: 60_000, intervalMs: 500 },
+    );
     const mine = containers.filter(({ container }) => container.spec.name === this.name);
     expect(mine.map(({ container }) => container.status)).toEqual(["running"]);
     return mine[0].vm;
