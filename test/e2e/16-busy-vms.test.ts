@@ -9,6 +9,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MigrationTableSchema } from "../../src/protocol/api.js";
 import { QmpClient } from "../../src/vm/qmp.js";
+import { Crashes } from "../support/crash.js";
 import { PsSchema } from "../support/documents.js";
 import { expectOnePagePerPage } from "../support/host-memory.js";
 import { TestLab } from "../support/lab.js";
@@ -17,6 +18,10 @@ import { projectRoot } from "../support/mwarp.js";
 import { Workload } from "../support/workload.js";
 
 const MIB = 1024 * 1024;
+/** Requests a second of the slow disk: few enough that several are always under way. */
+const SLOW_IOPS = 60;
+/** Where an agent keeps all it has: the containers' writable layers, too. */
+const AGENT_FILES = "/run/mwarp-guest";
 const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
 
 describe("in VMs that are busy", () => {
@@ -24,15 +29,22 @@ describe("in VMs that are busy", () => {
   let lab: TestLab;
   beforeAll(async () => {
     files = mkdtempSync(path.join(tmpdir(), "mwt-disk-"));
-    const disk = path.join(files, "disk");
-    writeFileSync(disk, "");
-    truncateSync(disk, 128 * MIB);
-    execFileSync("mke2fs", ["-q", "-t", "ext4", disk]);
+    const [disk, slow] = ["disk", "slow"].map((name) => {
+      const file = path.join(files, name);
+      writeFileSync(file, "");
+      truncateSync(file, 128 * MIB);
+      execFileSync("mke2fs", ["-q", "-t", "ext4", file]);
+      return file;
+    });
     lab = new TestLab();
     const qmp = path.join(lab.runDir, "vms", "vm-b", "reset.sock");
     const extra = [
       ...["-blockdev", `driver=file,node-name=data,filename=${disk},cache.direct=off`],
       ...["-device", "virtio-blk-pci,drive=data"],
+      ...["-object", `throttle-group,id=slow,x-iops-total=${SLOW_IOPS}`],
+      ...["-blockdev", `driver=file,node-name=slow-file,filename=${slow},cache.direct=off`],
+      ...["-blockdev", "driver=throttle,node-name=slow-data,throttle-group=slow,file=slow-file"],
+      ...["-device", "virtio-blk-pci,drive=slow-data"],
       ...["-action", "reboot=reset"],
       ...["-qmp", `unix:${qmp},server=on,wait=off`],
     ];
@@ -96,6 +108,32 @@ modprobe ext4 || true; mkdir -p /mnt/disk; mount /dev/vdb /mnt/disk
     // What the guest believes to be on its disk is on it.
     execFileSync("e2fsck", ["-fn", path.join(files, "disk")], { stdio: "pipe" });
     await pattern.remove();
+  });
+
+  it("a disk that reads from and writes into the container's pages all the time gets and leaves the right bytes", async () => {
+    // The writable layer on a file system on a disk: tmpfs has no direct I/O to speak of.
+    await lab.guest("vm-b", "sh", "-ec", `modprobe ext4 || true; mount /dev/vdc ${AGENT_FILES}`);
+    const crashes = new Crashes(lab);
+    await crashes.killIn("vm-b", "agent", "one at least");
+    await lab.ready();
+    const inFlight = async (): Promise<number> =>
+      Number((await lab.guest("vm-b", "awk", "{print $1 + $2}", "/sys/block/vdc/inflight")).trim());
+    const direct = await Workload.run(lab, "vm-b", "direct", ["direct", "/root", "4"]);
+    await expect.poll(inFlight, { timeout: 20_000 }).toBeGreaterThan(0);
+    for (let i = 0; i < 2; i++) {
+      await direct.verify();
+      await direct.migrate("vm-a", ["--backend", "remap"]);
+      await direct.verify();
+      await direct.migrate("vm-b", ["--backend", "remap"]);
+    }
+    await direct.verify();
+    await expect.poll(inFlight, { timeout: 20_000 }).toBeGreaterThan(0);
+    await direct.remove();
+    await lab.guest("vm-b", "umount", "-l", AGENT_FILES);
+    await crashes.killIn("vm-b", "agent", "one at least");
+    await lab.ready();
+    await lab.guest("vm-b", "sync");
+    execFileSync("e2fsck", ["-fn", path.join(files, "slow")], { stdio: "pipe" });
   });
 
   it("more extents than mappings to spare are not all remapped: the rest is copied", async () => {
