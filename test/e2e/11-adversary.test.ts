@@ -1,5 +1,5 @@
 /** Containers move while both guests and both VMMs do all they can to move, merge, swap and drop pages under them. */
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { MigrationReportSchema } from "../../src/protocol/migration.js";
 import { type Adversary, adversaryLab, startAdversary } from "../support/adversary.js";
 import { Crashes } from "../support/crash.js";
@@ -30,6 +30,9 @@ describe("against the adversary", () => {
     moved.push(await Workload.run(lab, "vm-b", "classes", ["classes", "256"]));
     adversary = await startAdversary(lab, MEMORY_MIB);
   }, 5 * MINUTES);
+  afterEach(({ task }) => {
+    if (task.result?.state === "fail") lab.keepLogs(task.name);
+  });
   afterAll(async () => {
     await adversary[Symbol.asyncDispose]();
     await lab.down();
