@@ -22,13 +22,8 @@ const descriptors: readonly (readonly [prefix: string, name: string])[] = [
 const movableDevices = /^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/.*|shm\/.*|mqueue\/.*)$/;
 
 /** Names of struct proto of the sockets that CRIU takes along (criu/sk-inet.c, criu/sockets.c). */
-const movableSockets = new Set(
-  ["TCP", "TCPv6", "UDP", "UDPv6", "UDP-Lite", "UDPLITEv6", "PING", "PINGv6", "RAW", "RAWv6"].concat([
-    "UNIX",
-    "UNIX-STREAM",
-    "NETLINK",
-    "PACKET",
-  ]),
+const movableSockets: ReadonlySet<string> = new Set(
+  "TCP TCPv6 UDP UDPv6 UDP-Lite UDPLITEv6 PING PINGv6 RAW RAWv6 UNIX UNIX-STREAM NETLINK PACKET".split(" "),
 );
 
 /** Namespaces of which CRIU takes one for a whole container; it nests mount and network namespaces (CLONE_SUBNS). */
@@ -77,9 +72,7 @@ export function judgeSockets(lines: string): string[] {
 async function namespacesOf(pid: number): Promise<Map<string, string>> {
   const links = Object.keys(sharedNamespaces).map(async (name): Promise<[string, string]> => {
     // Ended meanwhile, or a kernel without this kind.
-    const target = await readlink(`/proc/${pid}/ns/${name}`).catch(() => "");
-    // What a task has for itself and for its children is one kind of namespace.
-    return [name, target.replace("_for_children", "")];
+    return [name, await readlink(`/proc/${pid}/ns/${name}`).catch(() => "")];
   });
   return new Map(await Promise.all(links));
 }
