@@ -84,9 +84,7 @@ describe("a migration is refused", () => {
       .match(/has=(\S+),/)![1]
       .split(",");
     expect(has).toEqual(expect.arrayContaining(["aio", "io_uring", "userfaultfd", "mptcp", "namespaces"]));
-    for (const kind of has) {
-      await expectRefusal(lab, ["odd", "--to", "vm-b"], 5, "MWARP_E_UNSUPPORTED", names[kind]);
-    }
+    await expectRefusal(lab, ["odd", "--to", "vm-b"], 5, "MWARP_E_UNSUPPORTED", /cannot be moved/);
     const dry = await lab.mwarp.run(["migrate", "odd", "--to", "vm-b", "--dry-run"]);
     expect(dry.exit).toBe(5);
     for (const kind of has) expect(dry.stdout + dry.stderr).toMatch(names[kind]);

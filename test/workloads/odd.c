@@ -72,8 +72,7 @@ static long open_vsock(void)
     return socket(AF_VSOCK, SOCK_STREAM, 0);
 }
 
-/* A child that lives in a user, UTS and IPC namespace of its own, and whose children would have a PID
- * namespace. */
+/* A child that lives in a user, UTS and IPC namespace of its own; its child has a PID namespace besides. */
 static long open_namespaces(void)
 {
     int ready[2];
