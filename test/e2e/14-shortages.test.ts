@@ -81,6 +81,8 @@ describe("one container is left, whole and movable, when", () => {
     await crashes.settle();
     expect(report.outcome).toBe("aborted");
     expect(report.error?.code).toBe("MWARP_E_RESTORE");
+    // CRIU came as far as the filter: it is that which failed.
+    expect(JSON.stringify(report.error)).toMatch(/seccomp/i);
     expect(await expectOneOwner(filtered, vms)).toBe(from);
     // And with its filter where CRIU can.
     await filtered.migrate(other(from));
