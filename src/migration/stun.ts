@@ -12,10 +12,12 @@ import { readFileSync } from "node:fs";
 import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
 import type { GuestInfo, PageRun, TaskRoot } from "../protocol/agent.js";
 import type { BackendChoice } from "../protocol/migration.js";
+import type { BackedRam } from "../warp/backed-pieces.js";
 import type { CompletedExchange } from "../warp/backend.js";
 import { CopyBackend } from "../warp/backends/copy.js";
 import type { ExchangePieces } from "../warp/backends/exchange-pieces.js";
 import { RemapBackend } from "../warp/backends/remap.js";
+import { cutByBacking, uncut } from "../warp/candidates.js";
 import { type CostModel, costsFor } from "../warp/cost-model.js";
 import { execute } from "../warp/execute.js";
 import { buildExtents } from "../warp/extents.js";
@@ -132,40 +134,75 @@ interface CarriedOut {
 
 /** With `auto` an exchange that the VMMs refuse (and have undone) is made up for by copying, in the same stun. */
 async function carryOut(input: StunInput, table: WarpTable): Promise<CarriedOut> {
-  const chosen = makePlan(input, table, input.backend);
+  const backed = readBackings(input, table);
+  const chosen = makePlan(input, table, input.backend, backed);
   try {
-    const { exchange } = await execute(chosen, backends(input, table));
+    const { exchange } = await execute(chosen, backends(input, table, backed));
     return { plan: chosen, exchange };
   } catch (error) {
     const refused = input.backend === "auto" && chosen.remap.count > 0 && isMwarpError(error, "MWARP_E_WARP");
     if (!refused) throw error;
     input.onNote(`remapping was refused, so all is copied: ${error.message}`);
-    const copying = makePlan(input, table, "copy");
-    const { exchange } = await execute(copying, backends(input, table));
+    const copying = makePlan(input, table, "copy", null);
+    const { exchange } = await execute(copying, backends(input, table, null));
     return { plan: copying, exchange };
   }
 }
 
-function makePlan(input: StunInput, table: WarpTable, objective: BackendChoice): ExchangePlan {
-  const hostPageBytes = Math.min(table.source.hostPageBytes, table.destination.hostPageBytes);
-  const canRemap = input.source.library !== null && input.destination.library !== null;
-  return plan(buildExtents(table), {
-    objective: canRemap ? objective : "copy",
-    costs: costsFor(input.costs, hostPageBytes),
-    mappingBudget: mappingBudget(maxMapCount(), input.source.mappings(), input.destination.mappings()),
-  });
+/** What backs both VMs' RAM, read once in each stun; null when nothing can be remapped between them. */
+interface Backings {
+  readonly source: BackedRam;
+  readonly destination: BackedRam;
 }
 
-function backends(input: StunInput, table: WarpTable): Parameters<typeof execute>[1] {
+function readBackings({ source, destination, backend }: StunInput, table: WarpTable): Backings | null {
+  if (backend === "copy" || source.library === null || destination.library === null) return null;
+  return {
+    source: { ram: table.source, backing: source.backing.read() },
+    destination: { ram: table.destination, backing: destination.backing.read() },
+  };
+}
+
+function makePlan(
+  input: StunInput,
+  table: WarpTable,
+  objective: BackendChoice,
+  backed: Backings | null,
+): ExchangePlan {
+  const { exchangeable, copyOnly } = buildExtents(table);
+  const costs = costsFor(input.costs, Math.min(table.source.hostPageBytes, table.destination.hostPageBytes));
+  if (backed === null)
+    return plan(
+      { exchangeable: uncut(exchangeable), copyOnly },
+      { objective: "copy", costs, mappingBudget: 0 },
+    );
+  const { source, destination } = backed;
+  const candidates = cutByBacking(exchangeable, source, destination);
+  return plan(
+    { exchangeable: candidates, copyOnly },
+    {
+      objective,
+      costs,
+      mappingBudget: mappingBudget(maxMapCount(), source.backing.mappings, destination.backing.mappings),
+    },
+  );
+}
+
+function backends(
+  input: StunInput,
+  table: WarpTable,
+  backed: Backings | null,
+): Parameters<typeof execute>[1] {
   const { source, destination } = input;
   const copier = new CopyBackend(
     { pid: source.endpoint.pid, ram: table.source },
     { pid: destination.endpoint.pid, ram: table.destination },
   );
-  if (source.library === null || destination.library === null) return { copier, exchanger: null };
+  if (backed === null || source.library === null || destination.library === null)
+    return { copier, exchanger: null };
   const exchanger = new RemapBackend(
-    { ram: table.source, library: source.library, backing: source.backing },
-    { ram: table.destination, library: destination.library, backing: destination.backing },
+    { now: backed.source, library: source.library, backing: source.backing },
+    { now: backed.destination, library: destination.library, backing: destination.backing },
     input.onExchange,
   );
   return { copier, exchanger };

@@ -2,7 +2,6 @@
  * One VM, opened for one stun: QMP, guest memory, what backs it, the preloaded library. Opened before the freeze, so that
  * nothing connects or looks for anything while the container stands still.
  */
-import { readFileSync } from "node:fs";
 import type { GuestInfo, TaskRoot } from "../protocol/agent.js";
 import { BackingReader } from "../vm/backing.js";
 import { pagingLevels } from "../vm/facts.js";
@@ -90,14 +89,6 @@ export class VmSession {
 
   sourceView(roots: readonly TaskRoot[], info: GuestInfo): SourceView {
     return { ...this.view(roots, info), structPage: info.structPage };
-  }
-
-  /** Mappings the VMM has now: lines of its maps. */
-  mappings(): number {
-    const maps = readFileSync(`/proc/${this.endpoint.pid}/maps`);
-    let lines = 0;
-    for (let at = maps.indexOf(0x0a); at >= 0; at = maps.indexOf(0x0a, at + 1)) lines++;
-    return lines;
   }
 
   close(): void {

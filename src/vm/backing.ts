@@ -5,7 +5,7 @@
  */
 import { MwarpError } from "../errors.js";
 import { type ByteCount, byteCount, type Hva, hva } from "../units.js";
-import { type MapsLine, MapsReader, scanMaps } from "./maps.js";
+import { countMappings, type MapsLine, MapsReader, scanMaps } from "./maps.js";
 import type { MemoryLayout } from "./types.js";
 
 /** A memory file, told apart from others as /proc/PID/maps does. */
@@ -31,6 +31,8 @@ export interface RamBacking {
   /** Index into `files`. */
   readonly file: Uint32Array;
   readonly files: readonly BackingFile[];
+  /** All mappings that the VMM has, of RAM and of everything else: what vm.max_map_count counts. */
+  readonly mappings: number;
 }
 
 /** Index of the piece that holds `address`, or -1. */
@@ -53,6 +55,7 @@ class Pieces implements RamBacking {
   offset: Float64Array = new Float64Array(1024);
   file: Uint32Array = new Uint32Array(1024);
   files: BackingFile[] = [];
+  mappings = 0;
 
   add(start: number, length: number, offset: number, file: number): void {
     const last = this.count - 1;
@@ -117,6 +120,7 @@ export class BackingReader {
     const pieces = this.#pieces;
     pieces.count = 0;
     pieces.files = [];
+    pieces.mappings = countMappings(text);
     for (const { start, end } of this.#ranges) {
       let covered = start;
       scanMaps(text, start, end, (line) => {

@@ -2,6 +2,10 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { MwarpError } from "../errors.js";
 
+const NEWLINE = 10;
+const SPACE = 32;
+const NOT_HEX = 255;
+
 /** The text of a maps file. The buffer grows when needed and is kept for the next read. */
 export class MapsReader {
   readonly #path: string;
@@ -43,6 +47,13 @@ export class MapsReader {
   }
 }
 
+/** Number of mappings in the text of a maps file: one a line. */
+export function countMappings(text: Uint8Array): number {
+  let lines = 0;
+  for (let at = text.indexOf(NEWLINE); at >= 0; at = text.indexOf(NEWLINE, at + 1)) lines++;
+  return lines;
+}
+
 /** One mapping, as the visitor of `scanMaps` sees it. The same object is used again for the next line. */
 export interface MapsLine {
   start: number;
@@ -56,10 +67,6 @@ export interface MapsLine {
   /** 0 for memory without a file. */
   inode: number;
 }
-
-const NEWLINE = 10;
-const SPACE = 32;
-const NOT_HEX = 255;
 
 /**
  * Calls `visit` for each mapping that overlaps [from, to), in ascending order.

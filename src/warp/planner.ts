@@ -2,11 +2,20 @@
  * Chooses for each extent whether its frames are exchanged by remapping or its bytes are copied.
  * Pure: extents and costs in, two lists out; each page is in exactly one of them.
  */
+import type { Candidates } from "./candidates.js";
 import type { ExchangeCosts } from "./cost-model.js";
-import { concatExtents, type ExtentSet, type Extents, ExtentsBuilder, NO_EXTENTS } from "./extents.js";
+import { concatExtents, type Extents, ExtentsBuilder, NO_EXTENTS } from "./extents.js";
 
 /** `auto`: least predicted time. `remap`: whatever alignment and the mapping budget allow. `copy`: nothing is remapped. */
 export type Objective = "auto" | "remap" | "copy";
+
+/** All that is to be moved. */
+export interface Movable {
+  /** May be exchanged: exclusive, aligned to host pages on both sides, each in one mapping of either VMM. */
+  readonly exchangeable: Candidates;
+  /** Can only be copied. */
+  readonly copyOnly: Extents;
+}
 
 export interface PlanOptions {
   readonly objective: Objective;
@@ -25,12 +34,9 @@ export interface ExchangePlan {
   readonly allCopyMs: number;
 }
 
-/** A remapped extent splits one mapping into at most three. */
-const MAPPINGS_PER_EXTENT = 2;
-
 /**
  * Mappings to spare: the lesser of what both VMMs may still make, with a reserve for the VMM's own use.
- * `maxMapCount` is vm.max_map_count, the others the number of lines in /proc/PID/maps.
+ * `maxMapCount` is vm.max_map_count, the others what each VMM has now.
  */
 export function mappingBudget(
   maxMapCount: number,
@@ -42,17 +48,21 @@ export function mappingBudget(
 }
 
 /** Predicted time is at most that of remapping everything and of copying everything, where these are possible (I7). */
-export function plan(extents: ExtentSet, options: PlanOptions): ExchangePlan {
-  const { exchangeable, copyOnly } = extents;
+export function plan({ exchangeable, copyOnly }: Movable, options: PlanOptions): ExchangePlan {
   const { costs, objective } = options;
-  const room = Math.floor(Math.max(0, options.mappingBudget) / MAPPINGS_PER_EXTENT);
-  const all = { count: exchangeable.count, pages: exchangeable.totalPages };
+  const room = Math.max(0, options.mappingBudget);
+  const all: Selection = {
+    count: exchangeable.count,
+    pages: exchangeable.totalPages,
+    mappings: exchangeable.newMappings.reduce((sum, count) => sum + count, 0),
+    quota: null,
+  };
   const alwaysUs = copyUs(costs, copyOnly.count, copyOnly.totalPages);
-  const splitUs = (remapped: Share): number =>
+  const splitUs = (remapped: Selection): number =>
     remapUs(costs, remapped.count, remapped.pages) +
     copyUs(costs, all.count - remapped.count, all.pages - remapped.pages);
   const allCopyUs = splitUs(NOTHING);
-  const allRemapUs = all.count <= room ? splitUs(all) : null;
+  const allRemapUs = all.mappings <= room ? splitUs(all) : null;
 
   let chosen = choose(exchangeable, room, objective, costs);
   let chosenUs = splitUs(chosen);
@@ -62,7 +72,7 @@ export function plan(extents: ExtentSet, options: PlanOptions): ExchangePlan {
     chosenUs = allCopyUs;
   }
   if (objective === "auto" && allRemapUs !== null && allRemapUs < chosenUs) {
-    chosen = { ...all, quota: null };
+    chosen = all;
     chosenUs = allRemapUs;
   }
   const { remap, rest } = split(exchangeable, chosen);
@@ -75,67 +85,81 @@ export function plan(extents: ExtentSet, options: PlanOptions): ExchangePlan {
   };
 }
 
-interface Share {
+/** Which of the candidates to remap, and what that comes to. */
+interface Selection {
   readonly count: number;
   readonly pages: number;
-}
-
-/** Which of the exchangeable extents to remap: of each length, so many, in order; null for all of them. */
-interface Selection extends Share {
+  readonly mappings: number;
+  /** Of each kind (see `kindOf`), so many, in order; null for all of them. */
   readonly quota: Uint32Array | null;
 }
 
-const NOTHING: Selection = { count: 0, pages: 0, quota: new Uint32Array(0) };
+const NOTHING: Selection = { count: 0, pages: 0, mappings: 0, quota: new Uint32Array(0) };
 
 /**
- * What an extent gains depends on its length alone, and N pages make at most sqrt(2N) different lengths: counting them
- * and sorting the lengths replaces sorting the extents.
+ * What a candidate gains depends on its length, what it takes from the budget on its new mappings: candidates alike in both
+ * are of one kind. N pages make at most sqrt(2N) different lengths: counting kinds and sorting them replaces sorting
+ * the candidates.
  */
-function choose(extents: Extents, room: number, objective: Objective, costs: ExchangeCosts): Selection {
-  if (objective === "copy" || room === 0 || extents.count === 0) return NOTHING;
-  const worth = (pages: number): number => (objective === "remap" ? pages : gainUs(costs, pages));
-  const { counts, lengths } = countLengths(extents);
-  const best = lengths.filter((pages) => worth(pages) > 0).sort((a, b) => worth(b) - worth(a));
+const MAPPINGS_KINDS = 3;
+const kindOf = (pages: number, mappings: number): number => pages * MAPPINGS_KINDS + mappings;
+const pagesOf = (kind: number): number => Math.floor(kind / MAPPINGS_KINDS);
+const mappingsOf = (kind: number): number => kind % MAPPINGS_KINDS;
+
+/** The most gain for each mapping first; what takes none from the budget before all others. */
+function choose(candidates: Candidates, room: number, objective: Objective, costs: ExchangeCosts): Selection {
+  if (objective === "copy" || candidates.count === 0) return NOTHING;
+  const gain = (kind: number): number =>
+    objective === "remap" ? pagesOf(kind) : gainUs(costs, pagesOf(kind));
+  const worth = (kind: number): number => gain(kind) / mappingsOf(kind);
+  const { counts, kinds } = countKinds(candidates);
+  const best = kinds.filter((kind) => gain(kind) > 0).sort((a, b) => compare(worth(b), worth(a)));
   const quota = new Uint32Array(counts.length);
-  let count = 0;
-  let total = 0;
-  for (const pages of best) {
-    const taken = Math.min(counts[pages], room - count);
-    quota[pages] = taken;
+  let [count, pages, mappings] = [0, 0, 0];
+  for (const kind of best) {
+    const each = mappingsOf(kind);
+    const fit = each === 0 ? counts[kind] : Math.floor((room - mappings) / each);
+    const taken = Math.min(counts[kind], fit);
+    quota[kind] = taken;
     count += taken;
-    total += taken * pages;
+    pages += taken * pagesOf(kind);
+    mappings += taken * each;
   }
-  return { count, pages: total, quota };
+  return { count, pages, mappings, quota };
 }
 
-/** How many extents there are of each length, and the lengths met. */
-function countLengths(extents: Extents): { counts: Uint32Array; lengths: number[] } {
+/** Also of two infinities, whose difference is no number. */
+const compare = (a: number, b: number): number => (a === b ? 0 : a < b ? -1 : 1);
+
+/** How many candidates there are of each kind, and the kinds met. */
+function countKinds({ count, pages, newMappings }: Candidates): { counts: Uint32Array; kinds: number[] } {
   let longest = 0;
-  for (let index = 0; index < extents.count; index++) longest = Math.max(longest, extents.pages[index]);
-  const counts = new Uint32Array(longest + 1);
-  const lengths: number[] = [];
-  for (let index = 0; index < extents.count; index++) {
-    const pages = extents.pages[index];
-    if (counts[pages] === 0) lengths.push(pages);
-    counts[pages]++;
+  for (let index = 0; index < count; index++) longest = Math.max(longest, pages[index]);
+  const counts = new Uint32Array(kindOf(longest, MAPPINGS_KINDS));
+  const kinds: number[] = [];
+  for (let index = 0; index < count; index++) {
+    const kind = kindOf(pages[index], newMappings[index]);
+    if (counts[kind] === 0) kinds.push(kind);
+    counts[kind]++;
   }
-  return { counts, lengths };
+  return { counts, kinds };
 }
 
-function split(extents: Extents, selection: Selection): { remap: Extents; rest: Extents } {
-  if (selection.count === 0) return { remap: NO_EXTENTS, rest: extents };
-  if (selection.count === extents.count || selection.quota === null) {
-    return { remap: extents, rest: NO_EXTENTS };
+function split(candidates: Candidates, selection: Selection): { remap: Extents; rest: Extents } {
+  if (selection.count === 0) return { remap: NO_EXTENTS, rest: candidates };
+  if (selection.count === candidates.count || selection.quota === null) {
+    return { remap: candidates, rest: NO_EXTENTS };
   }
   const left = selection.quota.slice();
   const remap = new ExtentsBuilder(selection.count);
-  const rest = new ExtentsBuilder(extents.count - selection.count);
-  for (let index = 0; index < extents.count; index++) {
-    const pages = extents.pages[index];
-    const taken = left[pages] > 0;
-    if (taken) left[pages]--;
+  const rest = new ExtentsBuilder(candidates.count - selection.count);
+  for (let index = 0; index < candidates.count; index++) {
+    const pages = candidates.pages[index];
+    const kind = kindOf(pages, candidates.newMappings[index]);
+    const taken = left[kind] > 0;
+    if (taken) left[kind]--;
     const into = taken ? remap : rest;
-    into.push(extents.sourceFrames[index], extents.destinationFrames[index], pages);
+    into.push(candidates.sourceFrames[index], candidates.destinationFrames[index], pages);
   }
   return { remap: remap.build(), rest: rest.build() };
 }

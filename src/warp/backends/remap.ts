@@ -7,9 +7,9 @@ import type { Hva } from "../../units.js";
 import type { RamBacking } from "../../vm/backing.js";
 import { fileKey, lookupBacking } from "../../vm/backing.js";
 import type { MapExtents, VmmFile } from "../../vm/vmm-library.js";
+import type { BackedRam } from "../backed-pieces.js";
 import type { CompletedExchange, FrameExchanger } from "../backend.js";
 import type { Extents } from "../extents.js";
-import type { RamMap } from "../ram-map.js";
 import { type ExchangePieces, type SidePieces, splitByBacking } from "./exchange-pieces.js";
 
 /** What is used of the library's client (VmmLibrary). Guest RAM has been told to it by `region` before. */
@@ -21,9 +21,10 @@ export interface MappingLibrary {
 }
 
 export interface RemapSide {
-  readonly ram: RamMap;
+  /** What backs the RAM now, read in this stun. */
+  readonly now: BackedRam;
   readonly library: MappingLibrary;
-  /** Reads the VMM's maps anew at each call. */
+  /** Reads the VMM's maps anew at each call; `now` may be of no more use then. */
   readonly backing: { read(): RamBacking };
 }
 
@@ -48,11 +49,7 @@ export class RemapBackend implements FrameExchanger {
   }
 
   async exchange(extents: Extents, signal?: AbortSignal): Promise<CompletedExchange> {
-    const pieces = splitByBacking(
-      extents,
-      { ram: this.#source.ram, backing: this.#source.backing.read() },
-      { ram: this.#destination.ram, backing: this.#destination.backing.read() },
-    );
+    const pieces = splitByBacking(extents, this.#source.now, this.#destination.now);
     const opened = await this.#openAll(pieces, signal);
     const source = makeHalf(this.#source, pieces, pieces.source, pieces.destination, opened.source);
     const destination = makeHalf(

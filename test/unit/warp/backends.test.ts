@@ -1,27 +1,17 @@
 import { describe, expect, it } from "vitest";
 import { MwarpError } from "../../../src/errors.js";
 import { PAGE_BYTES } from "../../../src/units.js";
-import { BackingReader } from "../../../src/vm/backing.js";
+import type { CompletedExchange } from "../../../src/warp/backend.js";
 import { CopyBackend } from "../../../src/warp/backends/copy.js";
 import { RemapBackend } from "../../../src/warp/backends/remap.js";
 import { measureCosts } from "../../../src/warp/cost-model.js";
 import { execute } from "../../../src/warp/execute.js";
-import { type Extents, ExtentsBuilder, NO_EXTENTS } from "../../../src/warp/extents.js";
+import { type Extents, NO_EXTENTS } from "../../../src/warp/extents.js";
 import { copyBetween, measureExchange } from "../../../src/warp/native.js";
 import { RamMap } from "../../../src/warp/ram-map.js";
-import { HolderLibrary, MemoryHolder, PAGES, useHolders } from "./memory-holder.js";
+import { extentsOf, HolderLibrary, MemoryHolder, PAGES, remapSide, useHolders } from "./memory-holder.js";
 
 useHolders();
-
-function extentsOf(rows: readonly (readonly [number, number, number])[]): Extents {
-  const builder = new ExtentsBuilder(2);
-  for (const [source, destination, pages] of rows) builder.push(source, destination, pages);
-  return builder.build();
-}
-
-function remapSide(holder: MemoryHolder, library: HolderLibrary) {
-  return { ram: holder.ram, library, backing: new BackingReader(holder.pid, holder.layout) };
-}
 
 describe("the copy back end", () => {
   it("copies scattered pages and long runs between two processes, and leaves all others alone", async () => {
@@ -126,44 +116,46 @@ describe("the remap back end", () => {
     const destination = await MemoryHolder.start(2);
     const from = new HolderLibrary(source);
     const to = new HolderLibrary(destination);
-    const backend = new RemapBackend(remapSide(source, from), remapSide(destination, to), () => undefined);
+    const backend = (): RemapBackend =>
+      new RemapBackend(remapSide(source, from), remapSide(destination, to), () => undefined);
+    const exchange = (extents: Extents): Promise<CompletedExchange> => backend().exchange(extents);
     const dispose = async (): Promise<void> => {
       await source[Symbol.asyncDispose]();
       await destination[Symbol.asyncDispose]();
     };
-    return { source, destination, from, to, backend, [Symbol.asyncDispose]: dispose };
+    return { source, destination, from, to, backend, exchange, [Symbol.asyncDispose]: dispose };
   }
 
   it("exchanges frames both ways, and undoes it exactly", async () => {
     await using sides = await twoSides();
-    const { source, destination, backend, from, to } = sides;
-    const exchange = await backend.exchange(extentsOf(rows));
+    const { source, destination, from, to } = sides;
+    const done = await sides.exchange(extentsOf(rows));
     await checkFrames(source, destination, true);
-    await exchange.undo();
+    await done.undo();
     await checkFrames(source, destination, false);
-    await exchange.release();
+    await done.release();
     expect(from.opened.size + to.opened.size).toBe(0);
   });
 
   it("follows earlier exchanges: the same extents again bring everything back", async () => {
     await using sides = await twoSides();
-    const { source, destination, backend } = sides;
-    await (await backend.exchange(extentsOf(rows))).release();
+    const { source, destination, exchange } = sides;
+    await (await exchange(extentsOf(rows))).release();
     // Extents that straddle the patchwork of the first exchange, there and back.
     const across = extentsOf([[0, 490, 60]]);
-    await (await backend.exchange(across)).release();
+    await (await exchange(across)).release();
     expect(source.word(0)).toBe("2:490");
     expect(destination.word(500)).toBe("2:500");
     expect(source.word(10)).toBe("1:10");
-    await (await backend.exchange(across)).release();
-    await (await backend.exchange(extentsOf(rows))).release();
+    await (await exchange(across)).release();
+    await (await exchange(extentsOf(rows))).release();
     await checkFrames(source, destination, false);
   });
 
   it.each(["from", "to"] as const)("puts the other side back when side '%s' refuses", async (failing) => {
     await using sides = await twoSides();
     sides[failing].failNextMap = new MwarpError("MWARP_E_WARP", "no room for mappings");
-    const exchange = sides.backend.exchange(extentsOf(rows));
+    const exchange = sides.exchange(extentsOf(rows));
     await expect(exchange).rejects.toMatchObject({ code: "MWARP_E_WARP" });
     await checkFrames(sides.source, sides.destination, false);
     expect(sides.from.opened.size + sides.to.opened.size).toBe(0);
@@ -172,14 +164,14 @@ describe("the remap back end", () => {
   it("trusts the maps when a connection was lost and nothing had been mapped", async () => {
     await using sides = await twoSides();
     sides.to.failNextMap = new MwarpError("MWARP_E_VM_UNREACHABLE", "connection lost");
-    await expect(sides.backend.exchange(extentsOf(rows))).rejects.toMatchObject({ code: "MWARP_E_WARP" });
+    await expect(sides.exchange(extentsOf(rows))).rejects.toMatchObject({ code: "MWARP_E_WARP" });
     await checkFrames(sides.source, sides.destination, false);
   });
 
   it("asks for recovery when a side never answers", async () => {
     await using sides = await twoSides();
     sides.to.failNextMap = new MwarpError("MWARP_E_TIMEOUT", "no answer");
-    const exchange = sides.backend.exchange(extentsOf(rows));
+    const exchange = sides.exchange(extentsOf(rows));
     await expect(exchange).rejects.toMatchObject({ code: "MWARP_E_NEEDS_RECOVERY" });
   });
 
@@ -194,7 +186,7 @@ describe("the remap back end", () => {
         allRemapMs: 0,
         allCopyMs: 0,
       },
-      { copier: new CopyBackend(source, destination), exchanger: backend },
+      { copier: new CopyBackend(source, destination), exchanger: backend() },
     );
     expect([destination.word(500), destination.word(501), source.word(10)]).toEqual([
       "1:10",

@@ -7,14 +7,24 @@ import { createInterface } from "node:readline";
 import { afterAll, beforeAll, expect } from "vitest";
 import { MwarpError } from "../../../src/errors.js";
 import { byteCount, gpa, hva, PAGE_BYTES } from "../../../src/units.js";
+import { BackingReader } from "../../../src/vm/backing.js";
 import type { MemoryLayout } from "../../../src/vm/types.js";
 import type { MapExtents, VmmFile } from "../../../src/vm/vmm-library.js";
+import type { RemapSide } from "../../../src/warp/backends/remap.js";
+import { type Extents, ExtentsBuilder } from "../../../src/warp/extents.js";
 import { RamMap } from "../../../src/warp/ram-map.js";
 
 const root = path.resolve(import.meta.dirname, "../../..");
 /** Pages of a holder's memory. */
 export const PAGES = 4096;
 let folder = "";
+
+/** From rows of source frame, destination frame, pages. */
+export function extentsOf(rows: readonly (readonly [number, number, number])[]): Extents {
+  const builder = new ExtentsBuilder(2);
+  for (const [source, destination, pages] of rows) builder.push(source, destination, pages);
+  return builder.build();
+}
 
 /** A process that stands for a VMM: a shared memfd, mapped, each page filled with its own number and the seed. */
 export class MemoryHolder implements AsyncDisposable {
@@ -113,6 +123,12 @@ export class HolderLibrary {
       if (answer !== "ok") throw new MwarpError("MWARP_E_WARP", answer);
     }
   }
+}
+
+/** One side of an exchange between holders: what backs it is read here, so it is good for one exchange. */
+export function remapSide(holder: MemoryHolder, library = new HolderLibrary(holder)): RemapSide {
+  const backing = new BackingReader(holder.pid, holder.layout);
+  return { now: { ram: holder.ram, backing: backing.read() }, library, backing };
 }
 
 async function nextLine(lines: AsyncIterator<string>): Promise<string> {

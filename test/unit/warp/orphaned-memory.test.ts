@@ -3,22 +3,16 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { BackingReader } from "../../../src/vm/backing.js";
 import { RemapBackend } from "../../../src/warp/backends/remap.js";
-import { ExtentsBuilder } from "../../../src/warp/extents.js";
 import { freeOrphanedMemory, gaps } from "../../../src/warp/orphaned-memory.js";
-import { HolderLibrary, MemoryHolder, PAGES, useHolders } from "./memory-holder.js";
+import { extentsOf, HolderLibrary, MemoryHolder, PAGES, remapSide, useHolders } from "./memory-holder.js";
 
 useHolders();
 
 /** Exchanges the first `pages` frames of two holders. */
 async function exchange(a: MemoryHolder, b: MemoryHolder, pages: number): Promise<void> {
-  const side = (holder: MemoryHolder) => ({
-    ram: holder.ram,
-    library: new HolderLibrary(holder),
-    backing: new BackingReader(holder.pid, holder.layout),
-  });
-  const builder = new ExtentsBuilder(1);
-  builder.push(0, 0, pages);
-  const done = await new RemapBackend(side(a), side(b), () => undefined).exchange(builder.build());
+  const done = await new RemapBackend(remapSide(a), remapSide(b), () => undefined).exchange(
+    extentsOf([[0, 0, pages]]),
+  );
   await done.release();
 }
 

@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { byteCount, gpa, hva } from "../../../src/units.js";
+import type { Candidates } from "../../../src/warp/candidates.js";
 import type { ExchangeCosts } from "../../../src/warp/cost-model.js";
 import { DEFAULT_COSTS, fitCosts } from "../../../src/warp/cost-model.js";
-import { buildExtents, type ExtentSet, type Extents, ExtentsBuilder } from "../../../src/warp/extents.js";
+import { buildExtents, type Extents, ExtentsBuilder } from "../../../src/warp/extents.js";
 import { wantedPages } from "../../../src/warp/page-ranges.js";
-import { mappingBudget, plan } from "../../../src/warp/planner.js";
+import { type Movable, mappingBudget, plan } from "../../../src/warp/planner.js";
 import { RamMap } from "../../../src/warp/ram-map.js";
 import { PageClass, type WarpTable } from "../../../src/warp/table.js";
 import { timed } from "./timing.js";
@@ -99,9 +100,13 @@ const costs: fc.Arbitrary<ExchangeCosts> = fc.record({
   copyPerPageUs: fc.double({ min: 0, max: 2, noNaN: true }),
 });
 const lengths = fc.array(fc.integer({ min: 1, max: 1024 }), { maxLength: 60 });
+/** Of candidates: length, and new mappings. */
+const pieces = fc.array(fc.tuple(fc.integer({ min: 1, max: 1024 }), fc.integer({ min: 0, max: 2 })), {
+  maxLength: 60,
+});
 const budget = fc.oneof(fc.nat(120), fc.constant(65_000));
 
-function extentSet(exchangeable: readonly number[], copyOnly: readonly number[]): ExtentSet {
+function movable(candidates: readonly (readonly [number, number])[], copyOnly: readonly number[]): Movable {
   let frame = 0;
   const build = (pages: readonly number[]): Extents => {
     const builder = new ExtentsBuilder(1);
@@ -111,17 +116,29 @@ function extentSet(exchangeable: readonly number[], copyOnly: readonly number[])
     }
     return builder.build();
   };
-  return { exchangeable: build(exchangeable), copyOnly: build(copyOnly) };
+  const exchangeable: Candidates = {
+    ...build(candidates.map(([pages]) => pages)),
+    newMappings: Uint8Array.from(candidates, ([, mappings]) => mappings),
+  };
+  return { exchangeable, copyOnly: build(copyOnly) };
+}
+
+/** What remapping these candidates adds to the mappings of a VMM. */
+function mappingsOf({ newMappings, sourceFrames }: Candidates, remapped: Extents): number {
+  const cost = new Map(Array.from(sourceFrames, (frame, index) => [frame, newMappings[index]]));
+  return Array.from(remapped.sourceFrames, (frame) => cost.get(frame)!).reduce((a, b) => a + b, 0);
 }
 
 describe("a plan", () => {
   it("predicts at most the time of all-remap and of all-copy, where these are possible", () => {
     fc.assert(
-      fc.property(lengths, lengths, costs, budget, (exchangeable, copyOnly, model, mappings) => {
-        const set = extentSet(exchangeable, copyOnly);
+      fc.property(pieces, lengths, costs, budget, (exchangeable, copyOnly, model, mappings) => {
+        const set = movable(exchangeable, copyOnly);
         const chosen = plan(set, { objective: "auto", costs: model, mappingBudget: mappings });
         const bound = Math.min(chosen.allCopyMs, chosen.allRemapMs ?? Number.POSITIVE_INFINITY);
         expect(chosen.predictedMs).toBeLessThanOrEqual(bound * (1 + 1e-9) + 1e-9);
+        const needed = exchangeable.reduce((sum, [, one]) => sum + one, 0);
+        expect(chosen.allRemapMs === null).toBe(needed > mappings);
       }),
     );
   });
@@ -130,13 +147,13 @@ describe("a plan", () => {
     const objective = fc.constantFrom("auto" as const, "remap" as const, "copy" as const);
     fc.assert(
       fc.property(
-        lengths,
+        pieces,
         lengths,
         costs,
         budget,
         objective,
         (exchangeable, copyOnly, model, mappings, how) => {
-          const set = extentSet(exchangeable, copyOnly);
+          const set = movable(exchangeable, copyOnly);
           const chosen = plan(set, { objective: how, costs: model, mappingBudget: mappings });
           const all = [...rowsOf(set.exchangeable), ...rowsOf(set.copyOnly)];
           const planned = [...rowsOf(chosen.remap), ...rowsOf(chosen.copy)];
@@ -145,28 +162,50 @@ describe("a plan", () => {
           expect(chosen.remap.totalPages + chosen.copy.totalPages).toBe(
             all.reduce((sum, row) => sum + row[2], 0),
           );
-          expect(chosen.remap.count * 2).toBeLessThanOrEqual(mappings);
+          expect(mappingsOf(set.exchangeable, chosen.remap)).toBeLessThanOrEqual(mappings);
           const only = new Set(rowsOf(set.copyOnly).map((row) => row[0]));
           expect(rowsOf(chosen.remap).some((row) => only.has(row[0]))).toBe(false);
-          if (how === "remap") {
-            expect(chosen.remap.count).toBe(Math.min(exchangeable.length, Math.floor(mappings / 2)));
-          }
           if (how === "copy") expect(chosen.remap.count).toBe(0);
+          if (how !== "remap") return;
+          // What is left out would not have found room any more.
+          const room = mappings - mappingsOf(set.exchangeable, chosen.remap);
+          const taken = new Set(rowsOf(chosen.remap).map((row) => row[0]));
+          for (const [index, frame] of set.exchangeable.sourceFrames.entries())
+            if (!taken.has(frame)) expect(set.exchangeable.newMappings[index]).toBeGreaterThan(room);
         },
       ),
     );
   });
 
-  it("with the least budget remaps the extents that gain most", () => {
-    const set = extentSet([3, 512, 1, 512, 700], []);
+  it("with the least budget remaps what gains most for each mapping, and what needs none in any case", () => {
+    const set = movable(
+      [
+        [3, 2],
+        [512, 2],
+        [1, 0],
+        [300, 1],
+        [700, 2],
+        [290, 1],
+      ],
+      [],
+    );
     const model = { ...DEFAULT_COSTS.hugePages, remapSetupUs: 0 };
-    const chosen = plan(set, { objective: "auto", costs: model, mappingBudget: 4 });
-    expect(rowsOf(chosen.remap).map((row) => row[2])).toEqual([512, 700]);
+    const small = plan(set, { objective: "auto", costs: model, mappingBudget: 3 });
+    expect(rowsOf(small.remap).map((row) => row[2])).toEqual([300, 700]);
+    const none = plan(set, { objective: "remap", costs: model, mappingBudget: 0 });
+    expect(rowsOf(none.remap).map((row) => row[2])).toEqual([1]);
   });
 
   it("copies when the set-up of a remap costs more than all its extents gain", () => {
     const model = { ...DEFAULT_COSTS.hugePages, remapSetupUs: 1e6 };
-    const chosen = plan(extentSet([512, 512], []), { objective: "auto", costs: model, mappingBudget: 100 });
+    const two = movable(
+      [
+        [512, 2],
+        [512, 2],
+      ],
+      [],
+    );
+    const chosen = plan(two, { objective: "auto", costs: model, mappingBudget: 100 });
     expect(chosen.remap.count).toBe(0);
     expect(chosen.predictedMs).toBe(chosen.allCopyMs);
   });
@@ -184,7 +223,11 @@ describe("a plan", () => {
         const { cpuMs, text } = timed(() => {
           const set = buildExtents(table);
           const costs = DEFAULT_COSTS.basePages;
-          const chosen = plan(set, { objective, costs, mappingBudget: mappings });
+          const exchangeable: Candidates = {
+            ...set.exchangeable,
+            newMappings: new Uint8Array(set.exchangeable.count).fill(2),
+          };
+          const chosen = plan({ ...set, exchangeable }, { objective, costs, mappingBudget: mappings });
           expect(chosen.remap.totalPages + chosen.copy.totalPages).toBe(pages);
         });
         console.info(`${objective}, ${mappings} mappings to spare, ${pages} scattered pages: ${text} ms`);

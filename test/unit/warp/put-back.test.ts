@@ -1,30 +1,22 @@
 import { describe, expect, it } from "vitest";
-import { BackingReader } from "../../../src/vm/backing.js";
 import type { ExchangePieces } from "../../../src/warp/backends/exchange-pieces.js";
 import { decodeExchange, encodeExchange } from "../../../src/warp/backends/exchange-record.js";
 import { openFiles, putBack } from "../../../src/warp/backends/put-back.js";
 import { RemapBackend } from "../../../src/warp/backends/remap.js";
-import { ExtentsBuilder } from "../../../src/warp/extents.js";
-import { HolderLibrary, MemoryHolder, useHolders } from "./memory-holder.js";
+import { extentsOf, MemoryHolder, remapSide, useHolders } from "./memory-holder.js";
 
 useHolders();
 
 const FRAMES = 64;
-const sideOf = (holder: MemoryHolder) => ({
-  ram: holder.ram,
-  library: new HolderLibrary(holder),
-  backing: new BackingReader(holder.pid, holder.layout),
-});
-
 /** Exchanges the first FRAMES frames; gives the record that was written before. */
 async function exchange(a: MemoryHolder, b: MemoryHolder): Promise<Uint8Array> {
   let record: Uint8Array | null = null;
-  const builder = new ExtentsBuilder(1);
-  builder.push(0, 0, FRAMES);
   const onBegin = (pieces: ExchangePieces): void => {
     record = encodeExchange(pieces);
   };
-  const done = await new RemapBackend(sideOf(a), sideOf(b), onBegin).exchange(builder.build());
+  const done = await new RemapBackend(remapSide(a), remapSide(b), onBegin).exchange(
+    extentsOf([[0, 0, FRAMES]]),
+  );
   await done.release();
   return record!;
 }
@@ -38,7 +30,7 @@ describe("an exchange whose daemon died", () => {
     const record = decodeExchange(await exchange(source, destination));
     // What was the ended VM's is now mapped by the source alone, and must come back to the destination.
     await ended[Symbol.asyncDispose]();
-    const sides = [sideOf(source), sideOf(destination)] as const;
+    const sides = [remapSide(source), remapSide(destination)] as const;
     const files = sides.flatMap(({ backing }) => backing.read().files);
     const handles = [await openFiles(sides[0].library, files), await openFiles(sides[1].library, files)];
     expect(await putBack(record, record.source, sides[0], handles[0])).toBeGreaterThan(0);
