@@ -7,6 +7,7 @@ import { containerExec, guestExec } from "./exec.js";
 import { guestInfo } from "./info.js";
 import * as destination from "./migration/destination.js";
 import * as destinationEnd from "./migration/destination-end.js";
+import { inspect } from "./migration/inspect.js";
 import * as source from "./migration/source.js";
 import * as sourceEnd from "./migration/source-end.js";
 import { Turns } from "./migration/turns.js";
@@ -58,7 +59,8 @@ export function createHandlers(tools: source.Tools): Handlers {
       await removeContainer(params, helper);
       return {};
     },
-    "source.prepare": step((params) => source.prepare(params, tools)),
+    "source.inspect": (params) => inspect(params, helper),
+    "source.prepare": step((params) => source.prepare(params)),
     "source.freeze": step((params) => source.freezeSource(params, tools)),
     "source.dump": step((params, context) => source.dump(params, context, tools)),
     "source.readPages": step((params, context) => source.readPages(params, context, tools)),

@@ -69,7 +69,7 @@ export class Engine {
   }
 
   async plan(request: MigrationRequest, signal: AbortSignal): Promise<MigrationPlan> {
-    return planMigration(this.#world, request, newMigrationId(), signal);
+    return planMigration(this.#world, request, signal);
   }
 
   /** The mWarp table that is kept of a migration. @throws MWARP_E_MIGRATION_UNKNOWN */

@@ -1,17 +1,16 @@
-/** `migrate --dry-run`: preflight for real, every reason listed, and nothing left behind. */
+/** `migrate --dry-run`: preflight for real, every reason listed. */
 import { errorTable, toMwarpError } from "../errors.js";
 import type { ErrorBody, MigrationPlan } from "../protocol/api.js";
 import type { MigrationRequest } from "../protocol/migration.js";
-import { limits } from "./methods/common.js";
 import type { MigrationWorld } from "./ports.js";
-import { type Checked, preflight, type Reason, Refusal } from "./preflight.js";
+import { type Checked, preflight, Refusal } from "./preflight.js";
+import type { Reason } from "./reasons.js";
 import { methodSteps } from "./states.js";
 
 /** @throws MwarpError only when a guest could not be asked at all */
 export async function planMigration(
   world: MigrationWorld,
   request: MigrationRequest,
-  id: string,
   signal: AbortSignal,
 ): Promise<MigrationPlan> {
   const base = {
@@ -22,8 +21,7 @@ export async function planMigration(
     steps: [...methodSteps[request.method], "resume", "retire"],
   };
   try {
-    const checked = await preflight(world, request, id, signal);
-    await checked.sourceAgent.call("source.abort", { migration: id }, { timeoutMs: limits.quick });
+    const checked = await preflight(world, request, signal);
     return {
       ...base,
       from: checked.source.endpoint.name,
@@ -57,8 +55,8 @@ function notes(request: MigrationRequest, checked: Checked): string[] {
 const reasonBody = (reason: Reason): ErrorBody => ({
   code: reason.code,
   message: reason.message,
-  hint: errorTable[reason.code].remedy,
+  hint: reason.hint ?? errorTable[reason.code].remedy,
   phase: "preflight",
-  details: [],
+  details: [...(reason.details ?? [])],
   exit: errorTable[reason.code].exit,
 });

@@ -1,28 +1,20 @@
 /**
- * Preflight: every reason not to start, at once, before anything of the container is touched.
+ * Preflight: every reason not to start, at once, and nothing changed anywhere.
  *
- * Order: what needs no guest (names), then what both guests say of themselves, then what the container uses. Reasons of one
- * stage are collected; a later stage runs only when the earlier ones found nothing that makes its questions meaningless.
+ * Names first; then both VMs, their guests and the container are asked side by side, each for as much as can be asked:
+ * what cannot be learned because of one reason does not hide the others.
  */
-import { type ErrorCode, errorTable, MwarpError, toMwarpError } from "../errors.js";
+import { errorTable, MwarpError, toMwarpError } from "../errors.js";
 import type { AgentResult, GuestInfo } from "../protocol/agent.js";
 import type { ContainerState } from "../protocol/container.js";
 import type { MigrationRequest } from "../protocol/migration.js";
-import type { MemoryLayout } from "../vm/types.js";
+import type { MemoryBacking, MemoryLayout } from "../vm/types.js";
 import type { AgentCaller, MigrationVm, MigrationWorld } from "./ports.js";
-import { versionAtLeast } from "./versions.js";
+import { backingReasons, cpuReasons, guestReasons, memoryReasons, type Reason } from "./reasons.js";
 
-/** CRIU below 4.0 fails in runc's action scripts (3.17 hits a BUG(); tried). */
-const MIN_CRIU = "4.0";
-/** runc before 1.1.10 passes action scripts and parent images differently. */
-const MIN_RUNC = "1.1.10";
-/** Room the destination guest needs beside the container's own memory: skeleton images, page tables, CRIU itself. */
-const DESTINATION_HEADROOM_BYTES = 96 * 1024 * 1024;
-
-export interface Reason {
-  readonly code: ErrorCode;
-  readonly message: string;
-}
+/** Time limits for a guest's answers, ms. */
+const INFO_MS = 10_000;
+const INSPECT_MS = 30_000;
 
 /** Everything a migration knows once preflight has passed. */
 export interface Checked {
@@ -33,7 +25,7 @@ export interface Checked {
   readonly destinationAgent: AgentCaller;
   readonly sourceInfo: GuestInfo;
   readonly destinationInfo: GuestInfo;
-  readonly usage: AgentResult<"source.prepare">;
+  readonly usage: AgentResult<"source.inspect">;
   /** Archive of the container's root file system on the host. */
   readonly rootfsFile: string;
   /** Where both guests' RAM lies; null for methods that do not touch it. */
@@ -48,7 +40,7 @@ export class Refusal extends MwarpError {
 
   constructor(reasons: readonly [Reason, ...Reason[]], from: string | null) {
     super(reasons[0].code, reasons.map((reason) => reason.message).join("; "), {
-      hint: [...new Set(reasons.map((reason) => errorTable[reason.code].remedy))].join(" "),
+      hint: [...new Set(reasons.map(({ code, hint }) => hint ?? errorTable[code].remedy))].join(" "),
       phase: "preflight",
     });
     this.reasons = reasons;
@@ -56,10 +48,23 @@ export class Refusal extends MwarpError {
   }
 }
 
-function refuseIfAny(reasons: readonly Reason[], from: string | null): void {
-  const [first, ...rest] = reasons;
-  if (first !== undefined) throw new Refusal([first, ...rest], from);
+interface Names {
+  /** VM of the container; null when it was not found. */
+  readonly from: string | null;
+  readonly container: ContainerState | null;
+  readonly source: MigrationVm | null;
+  readonly destination: MigrationVm | null;
 }
+
+/** What could be learned of one side; null for what could not. */
+interface Side {
+  readonly agent: AgentCaller | null;
+  readonly info: GuestInfo | null;
+  /** Also null where the method does not touch it. */
+  readonly backing: MemoryBacking | null;
+}
+
+const NO_SIDE: Side = { agent: null, info: null, backing: null };
 
 /**
  * Finds the container and checks all that can be asked before the freeze.
@@ -69,83 +74,116 @@ function refuseIfAny(reasons: readonly Reason[], from: string | null): void {
 export async function preflight(
   world: MigrationWorld,
   request: MigrationRequest,
-  migrationId: string,
   signal: AbortSignal,
 ): Promise<Checked> {
-  const { vmName, container, destination } = await findNames(world, request, signal);
-  const source = world.vm(vmName)!;
-  const [sourceAgent, destinationAgent] = await Promise.all([
-    source.agent(signal),
-    destination.agent(signal),
+  const reasons: Reason[] = [];
+  const { from, container, source, destination } = await findNames(world, request, signal, reasons);
+  const [ofSource, ofDestination] = [new Questions(request, signal), new Questions(request, signal)];
+  const [[here, usage], there] = await Promise.all([
+    source === null ? ([NO_SIDE, null] as const) : ofSource.source(source, container),
+    destination === null ? NO_SIDE : ofDestination.side(destination),
   ]);
-  const [sourceInfo, destinationInfo] = await Promise.all([
-    askInfo(vmName, sourceAgent, signal),
-    askInfo(destination.endpoint.name, destinationAgent, signal),
-  ]);
-  const reasons = [
-    ...guestReasons(vmName, sourceInfo, "dump"),
-    ...guestReasons(destination.endpoint.name, destinationInfo, "restore"),
-    ...cpuReasons(sourceInfo, destinationInfo),
-  ];
-  const layouts: MemoryLayout[] = [];
-  if (request.method === "warp") {
-    for (const vm of [source, destination]) {
-      const backing = await vm.memoryBacking(signal);
-      if (backing.kind === "shared-memfd") layouts.push(backing.layout);
-      if (backing.kind === "unsuitable") {
-        reasons.push({
-          code: "MWARP_E_MEMORY_NOT_SHARED",
-          message: `memory of ${vm.endpoint.name} cannot be exchanged: ${backing.reason}`,
-        });
-      } else if (request.backend === "remap" && vm.endpoint.vmmSocket === null) {
-        reasons.push({
-          code: "MWARP_E_UNSUPPORTED",
-          message: `${vm.endpoint.name} runs without the preloaded library, so --backend remap cannot be had; --backend copy can`,
-        });
-      }
-    }
+  reasons.push(...ofSource.failures, ...ofDestination.failures);
+  if (source !== null && here.info !== null)
+    reasons.push(...guestReasons(source.endpoint.name, here.info, "dump"));
+  if (there.info !== null) reasons.push(...guestReasons(request.to, there.info, "restore"));
+  if (here.info !== null && there.info !== null) reasons.push(...cpuReasons(here.info, there.info));
+  if (source !== null) reasons.push(...backingReasons(request, source.endpoint, here.backing));
+  if (destination !== null) reasons.push(...backingReasons(request, destination.endpoint, there.backing));
+  if (usage !== null) {
+    reasons.push(
+      ...usage.unsupported.map(
+        (what): Reason => ({ code: "MWARP_E_UNSUPPORTED", message: `cannot be moved: ${what}` }),
+      ),
+    );
+    if (there.info !== null) reasons.push(...memoryReasons(request, usage, there.info));
   }
-  refuseIfAny(reasons, vmName);
-
-  const usage = await sourceAgent.call(
-    "source.prepare",
-    { migration: migrationId, name: container.spec.name },
-    { signal, timeoutMs: 30_000 },
-  );
-  const late: Reason[] = [
-    ...usage.unsupported.map(
-      (what): Reason => ({ code: "MWARP_E_UNSUPPORTED", message: `cannot be moved: ${what}` }),
-    ),
-    ...memoryReasons(request, usage, destinationInfo),
-  ];
-  if (late.length > 0)
-    await sourceAgent.call("source.abort", { migration: migrationId }, { timeoutMs: 20_000 });
-  refuseIfAny(late, vmName);
-  const [sourceLayout, destinationLayout] = layouts;
+  const [first, ...rest] = reasons;
+  if (first !== undefined) throw new Refusal([first, ...rest], from);
+  if (source === null || destination === null || container === null || usage === null)
+    throw new MwarpError("MWARP_E_INTERNAL", "preflight found neither a reason nor the container");
+  const [sourceAgent, destinationAgent] = [known(here.agent), known(there.agent)];
   return {
-    layouts:
-      sourceLayout === undefined || destinationLayout === undefined
-        ? null
-        : { source: sourceLayout, destination: destinationLayout },
+    layouts: layoutsOf(here.backing, there.backing),
     container,
     source,
     destination,
     sourceAgent,
     destinationAgent,
-    sourceInfo,
-    destinationInfo,
+    sourceInfo: known(here.info),
+    destinationInfo: known(there.info),
     usage,
     rootfsFile: world.rootfsFile(usage.spec.rootfs),
   };
 }
 
+/** What a question without an answer has left a reason for. */
+function known<T>(answer: T | null): T {
+  if (answer === null) throw new MwarpError("MWARP_E_INTERNAL", "preflight lost a reason");
+  return answer;
+}
+
+function layoutsOf(source: MemoryBacking | null, destination: MemoryBacking | null): Checked["layouts"] {
+  if (source?.kind !== "shared-memfd" || destination?.kind !== "shared-memfd") return null;
+  return { source: source.layout, destination: destination.layout };
+}
+
+/** Questions to one side. What fails is a reason; only the end of the whole migration is an exception. */
+class Questions {
+  readonly failures: Reason[] = [];
+  readonly #request: MigrationRequest;
+  readonly #signal: AbortSignal;
+
+  constructor(request: MigrationRequest, signal: AbortSignal) {
+    this.#request = request;
+    this.#signal = signal;
+  }
+
+  async side(vm: MigrationVm): Promise<Side> {
+    const { name } = vm.endpoint;
+    const signal = this.#signal;
+    const agent = await this.#ask(name, vm.agent(signal));
+    const [info, backing] = await Promise.all([
+      agent === null ? null : this.#ask(name, agent.call("info", {}, { signal, timeoutMs: INFO_MS })),
+      this.#request.method === "warp" ? this.#ask(name, vm.memoryBacking(signal)) : null,
+    ]);
+    return { agent, info, backing };
+  }
+
+  /** The side that has the container, and what that uses; null when it does not run. */
+  async source(
+    vm: MigrationVm,
+    container: ContainerState | null,
+  ): Promise<readonly [Side, Checked["usage"] | null]> {
+    const side = await this.side(vm);
+    if (side.agent === null || container?.status !== "running" || container.held !== null)
+      return [side, null];
+    const { name } = container.spec;
+    const options = { signal: this.#signal, timeoutMs: INSPECT_MS };
+    return [side, await this.#ask(vm.endpoint.name, side.agent.call("source.inspect", { name }, options))];
+  }
+
+  async #ask<T>(vm: string, answer: Promise<T>): Promise<T | null> {
+    try {
+      return await answer;
+    } catch (cause) {
+      this.#signal.throwIfAborted();
+      const { code, message, hint, details } = toMwarpError(cause);
+      const text = message.includes(vm) ? message : `${vm}: ${message}`;
+      this.failures.push({ code, message: text, hint, details });
+      return null;
+    }
+  }
+}
+
+/** Who is meant. What speaks against it goes to `reasons`. */
 async function findNames(
   world: MigrationWorld,
   request: MigrationRequest,
   signal: AbortSignal,
-): Promise<{ vmName: string; container: ContainerState; destination: MigrationVm }> {
+  reasons: Reason[],
+): Promise<Names> {
   const destination = world.vm(request.to);
-  const reasons: Reason[] = [];
   if (destination === undefined) {
     reasons.push({
       code: "MWARP_E_VM_UNKNOWN",
@@ -190,101 +228,10 @@ async function findNames(
       });
     }
   }
-  refuseIfAny(reasons, found?.vm ?? null);
-  return { vmName: found!.vm, container: found!.container, destination: destination! };
+  return {
+    from: found?.vm ?? null,
+    container: found?.container ?? null,
+    source: found === undefined ? null : (world.vm(found.vm) ?? null),
+    destination: destination ?? null,
+  };
 }
-
-/** What a guest says of itself. An agent that does not answer is named. */
-async function askInfo(vm: string, agent: AgentCaller, signal: AbortSignal): Promise<GuestInfo> {
-  try {
-    return await agent.call("info", {}, { signal, timeoutMs: 10_000 });
-  } catch (cause) {
-    const { code, message, hint, details } = toMwarpError(cause);
-    throw new MwarpError(code, `${vm}: ${message}`, { hint, details, cause });
-  }
-}
-
-function guestReasons(vm: string, info: GuestInfo, act: "dump" | "restore"): Reason[] {
-  const reasons: Reason[] = [];
-  if (info.criuVersion === null || !versionAtLeast(info.criuVersion, MIN_CRIU)) {
-    reasons.push({
-      code: "MWARP_E_CRIU_TOO_OLD",
-      message: `CRIU in ${vm} is ${info.criuVersion ?? "missing"}; to ${act}, ${MIN_CRIU} or newer is needed`,
-    });
-  }
-  if (info.runcVersion === null || !versionAtLeast(info.runcVersion, MIN_RUNC)) {
-    reasons.push({
-      code: "MWARP_E_RUNC_TOO_OLD",
-      message: `runc in ${vm} is ${info.runcVersion ?? "missing"}; ${MIN_RUNC} or newer is needed`,
-    });
-  }
-  return reasons;
-}
-
-/**
- * Words among the flags by which a kernel notes what it made of the processor, not what the processor can do
- * (arch/x86/include/asm/cpufeatures.h, the words "Linux-defined"). They differ between kernels on one processor, and no
- * program can use them.
- */
-const KERNEL_NOTES: ReadonlySet<string> = new Set(
-  (
-    "xtopology rep_good nopl cpuid constant_tsc nonstop_tsc nonstop_tsc_s3 tsc_known_freq tsc_reliable arch_perfmon " +
-    "pebs bts art acc_power extd_apicid amd_dcm aperfmperf rapl cpb ebp_pcid pti cpuid_fault fence_swapgs_user " +
-    "fence_swapgs_kernel split_lock_detect bus_lock_detect per_thread_mba sgx1 sgx2 ring3mwait hw_pstate " +
-    "proc_feedback ibrs ibpb stibp ssbd ibrs_enhanced retpoline rsb_ctxsw use_ibpb zen vmmcall tpr_shadow vnmi " +
-    "flexpriority ept vpid ept_ad epb cat_l2 cat_l3 cdp_l2 cdp_l3 mba cqm_llc cqm_occup_llc cqm_mbm_total " +
-    "cqm_mbm_local user_shstk amd_lbr_v2"
-  ).split(" "),
-);
-
-/**
- * A task that has seen a CPU feature may use it at any time (ifuncs are bound once), so the destination must have all of them.
- * CRIU refuses a smaller XSAVE area, too, but only when the container stands still (criu/arch/x86/cpu.c).
- */
-function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] {
-  const reasons: Reason[] = [];
-  const unsupported = (message: string): void => void reasons.push({ code: "MWARP_E_UNSUPPORTED", message });
-  const offered = new Set(destination.cpuFlags);
-  const missing = source.cpuFlags.filter((flag) => !offered.has(flag) && !KERNEL_NOTES.has(flag));
-  if (missing.length > 0) unsupported(`the destination's processor lacks ${missing.join(" ")}`);
-  const [had, has] = [source.signalFrameBytes, destination.signalFrameBytes];
-  if (had > has && has > 0)
-    unsupported(
-      `the destination's processor has a smaller XSAVE area: a signal frame of ${has} bytes, not ${had}`,
-    );
-  return reasons;
-}
-
-/**
- * Memory the destination must have: the container's own, what the source has in swap included (it comes as bytes), and for
- * `cold` a second time, as its pages lie on tmpfs first.
- */
-function neededBytes(request: MigrationRequest, usage: AgentResult<"source.prepare">): number {
-  const memory = Math.max(usage.anonymousBytes, usage.memoryBytes) + usage.swapBytes;
-  const images = request.method === "cold" ? usage.anonymousBytes + usage.swapBytes : 0;
-  return memory + images + usage.writableLayerBytes + DESTINATION_HEADROOM_BYTES;
-}
-
-function memoryReasons(
-  request: MigrationRequest,
-  usage: AgentResult<"source.prepare">,
-  destination: GuestInfo,
-): Reason[] {
-  const reasons: Reason[] = [];
-  const refuse = (message: string): void => void reasons.push({ code: "MWARP_E_NO_MEMORY", message });
-  const needed = neededBytes(request, usage);
-  if (destination.memAvailableBytes < needed)
-    refuse(
-      `${request.to} has ${mib(destination.memAvailableBytes)} MiB available, the move needs ${mib(needed)} MiB`,
-    );
-  // What is in swap here, and pages shared after a fork, count there against the limit: the kernel would kill for it.
-  const { memoryLimitBytes: limit, anonymousBytes, swapBytes } = usage;
-  if (limit !== null && anonymousBytes + swapBytes > limit + destination.swapTotalBytes)
-    refuse(
-      `the container may use ${mib(limit)} MiB of memory; its processes have ${mib(anonymousBytes)} MiB, each for itself, ` +
-        `and ${mib(swapBytes)} MiB in swap; ${request.to} has ${mib(destination.swapTotalBytes)} MiB of swap`,
-    );
-  return reasons;
-}
-
-const mib = (bytes: number): number => Math.ceil(bytes / 1024 / 1024);

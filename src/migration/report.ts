@@ -73,6 +73,8 @@ export function buildReport(facts: ReportFacts): MigrationReport {
 
 function describeError(error: MwarpError, phase: Phase): MigrationReport["error"] {
   const details =
-    error instanceof Refusal ? error.reasons.map((reason) => reason.message) : [...error.details];
+    error instanceof Refusal
+      ? error.reasons.flatMap(({ message, details = [] }) => [message, ...details])
+      : [...error.details];
   return { code: error.code, message: error.message, hint: error.hint, phase, details };
 }

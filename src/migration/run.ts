@@ -45,7 +45,7 @@ export async function runMigration(input: RunInput): Promise<MigrationReport> {
   clock.enter("preflight");
   input.onPhase("preflight", 0);
   try {
-    const checked = await preflight(input.world, input.request, input.id, input.signal);
+    const checked = await preflight(input.world, input.request, input.signal);
     from = checked.source.endpoint.name;
     ending = await migrate(input, checked, clock, tally);
   } catch (error) {

@@ -165,10 +165,10 @@ export const agentMethods = {
   ),
 
   // --- source side of a migration, in the order of use ---
-  /** Before the freeze: image directory on tmpfs with the static parent, a look at what the container uses. Changes nothing of the container. */
-  "source.prepare": method(
+  /** A look at what a running container uses and holds. Changes nothing: preflight and dry runs ask it. */
+  "source.inspect": method(
     "none",
-    z.object({ migration: MigrationIdSchema, name: NameSchema }),
+    z.object({ name: NameSchema }),
     z.object({
       spec: ContainerSpecSchema,
       tasks: z.array(TaskSchema),
@@ -184,6 +184,8 @@ export const agentMethods = {
       unsupported: z.array(z.string()),
     }),
   ),
+  /** Before the freeze: image directory on tmpfs with the static parent. Changes nothing of the container. */
+  "source.prepare": method("none", z.object({ migration: MigrationIdSchema, name: NameSchema }), empty),
   /** Link down, cgroup.freeze=1, waits for `frozen 1`. */
   "source.freeze": method("none", migration, z.object({ tasks: z.array(TaskSchema) })),
   /**

@@ -88,6 +88,10 @@ describe("a migration is refused", () => {
     const dry = await lab.mwarp.run(["migrate", "odd", "--to", "vm-b", "--dry-run"]);
     expect(dry.exit).toBe(5);
     for (const kind of has) expect(dry.stdout + dry.stderr).toMatch(names[kind]);
+    // One reason hides no other.
+    const nowhere = await lab.mwarp.refusal(["migrate", "odd", "--to", "vm-x"]);
+    expect(nowhere.error.code).toBe("MWARP_E_VM_UNKNOWN");
+    for (const kind of has) expect(nowhere.error.details.join("\n")).toMatch(names[kind]);
     await odd.verify();
     await odd.remove();
   });

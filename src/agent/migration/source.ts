@@ -4,11 +4,11 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult, PageRun, Task } from "../../protocol/agent.js";
-import { freeze, memoryBytes, memoryLimitBytes, swapBytes, tasksOf } from "../containers/cgroup.js";
+import { freeze, tasksOf } from "../containers/cgroup.js";
 import { runcArguments } from "../containers/lifecycle.js";
 import { vethName } from "../containers/network.js";
-import { heldBy, initPid, loadSpec, setHeld } from "../containers/store.js";
-import { exists, readIfThere } from "../files.js";
+import { loadSpec, setHeld } from "../containers/store.js";
+import { exists } from "../files.js";
 import type { Helper } from "../helper.js";
 import type { Hooks } from "../hooks.js";
 import { jobStatus, startJob } from "../job.js";
@@ -17,14 +17,14 @@ import { type TaskPlace, taskRoots } from "../kernel/roots.js";
 import { timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
-import { lastLines, mustRun } from "../process.js";
+import { lastLines } from "../process.js";
 import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { createParent, linkParentTasks, listImages, sendImages } from "./images.js";
+import { mustBeFree } from "./inspect.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
 import { releaseSource } from "./source-end.js";
-import { findUnsupported } from "./unsupported.js";
 
 const DUMP_TIMEOUT_MS = 120_000;
 type Empty = Record<string, never>;
@@ -34,32 +34,10 @@ export interface Tools {
   readonly hooks: Hooks;
 }
 
-async function anonymousBytes(tasks: readonly Task[]): Promise<number> {
-  let kib = 0;
-  for (const { pid } of tasks) {
-    const rollup = await readIfThere(`/proc/${pid}/smaps_rollup`);
-    kib += Number(/^Anonymous:\s+(\d+) kB$/m.exec(rollup ?? "")?.[1] ?? 0);
-  }
-  return kib * 1024;
-}
-
-async function directoryBytes(dir: string): Promise<number> {
-  return Number((await mustRun(["du", "-sb", dir])).split("\t")[0]);
-}
-
 /** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`; a repeated call prepares anew. */
-export async function prepare(
-  params: AgentParams<"source.prepare">,
-  tools: Tools,
-): Promise<AgentResult<"source.prepare">> {
+export async function prepare(params: AgentParams<"source.prepare">): Promise<Empty> {
   const { migration: id, name } = params;
-  const spec = await loadSpec(name);
-  const container = containerPaths(name);
-  const holder = await heldBy(name);
-  if (holder !== null) throw new MwarpError("MWARP_E_BUSY", `migration ${holder} has container ${name}`);
-  if ((await initPid(name)) === null) {
-    throw new MwarpError("MWARP_E_NOT_RUNNING", `container ${name} does not run`);
-  }
+  await mustBeFree(name);
   const known = await loadRecord(id);
   if (known && !(known.side === "source" && known.step === "prepared")) {
     throw new MwarpError("MWARP_E_PROTOCOL", `migration ${id} is already ${known.step} in this VM`);
@@ -67,19 +45,10 @@ export async function prepare(
   const paths = migrationPaths(id);
   for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
   await createParent(paths);
-  const tasks = await tasksOf(container.cgroup);
+  const tasks = await tasksOf(containerPaths(name).cgroup);
   await saveRecord({ id, name, side: "source", step: "prepared", tasks });
   await pruneRecords();
-  return {
-    spec,
-    tasks,
-    anonymousBytes: await anonymousBytes(tasks),
-    memoryBytes: await memoryBytes(container.cgroup),
-    swapBytes: await swapBytes(container.cgroup),
-    memoryLimitBytes: await memoryLimitBytes(container.cgroup),
-    writableLayerBytes: await directoryBytes(container.upper),
-    unsupported: await findUnsupported(tasks, tools.helper),
-  };
+  return {};
 }
 
 /** The link goes down first: what the container sends after the freeze would be lost on its peer's window. */

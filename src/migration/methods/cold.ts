@@ -9,7 +9,7 @@ import {
   freezeSource,
   limits,
   moveLayer,
-  prepareDestination,
+  prepareBoth,
   restoreDestination,
   type StepContext,
   sendImages,
@@ -18,7 +18,7 @@ import {
 /** Runs to the commit; what is left is the same for all methods. */
 export async function migrateCold(run: StepRunner, context: StepContext): Promise<void> {
   const pageServer = await run.step("prepare", async () => {
-    await prepareDestination(context);
+    await prepareBoth(context);
     return context.checked.destinationAgent.call(
       "destination.pageServer",
       { migration: context.id },

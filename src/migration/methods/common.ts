@@ -48,14 +48,14 @@ export const limits = {
   restore: 120_000,
 } as const;
 
-export async function prepareDestination(context: StepContext): Promise<void> {
+/** What both sides need before the freeze, made while the container still runs. */
+export async function prepareBoth(context: StepContext): Promise<void> {
   const { checked, id, signal } = context;
-  await deliverRootfs(checked.destinationAgent, checked.usage.spec.rootfs, checked.rootfsFile, signal);
-  await checked.destinationAgent.call(
-    "destination.prepare",
-    { migration: id, spec: checked.usage.spec },
-    { signal, timeoutMs: limits.prepare },
-  );
+  const options = { signal, timeoutMs: limits.prepare };
+  const { spec } = checked.usage;
+  await checked.sourceAgent.call("source.prepare", { migration: id, name: spec.name }, options);
+  await deliverRootfs(checked.destinationAgent, spec.rootfs, checked.rootfsFile, signal);
+  await checked.destinationAgent.call("destination.prepare", { migration: id, spec }, options);
 }
 
 export async function freezeSource(context: StepContext): Promise<Tasks> {

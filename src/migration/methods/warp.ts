@@ -21,7 +21,7 @@ import {
   dumpSource,
   freezeSource,
   moveLayer,
-  prepareDestination,
+  prepareBoth,
   restoreDestination,
   type StepContext,
   sendImages,
@@ -48,7 +48,7 @@ export async function migrateWarp(
   try {
     const sessions = await run.step("prepare", async () => {
       opened = await openSessions(context, journalPath);
-      await prepareDestination(context);
+      await prepareBoth(context);
       await opened.deadMan.armed();
       return opened;
     });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { CallOptions, MigrationVm, MigrationWorld } from "../../../src/migration/ports.js";
+import { MwarpError } from "../../../src/errors.js";
+import type { AgentCaller, MigrationVm, MigrationWorld } from "../../../src/migration/ports.js";
 import { preflight, Refusal } from "../../../src/migration/preflight.js";
 import { versionAtLeast } from "../../../src/migration/versions.js";
 import type { AgentMethod, AgentResult, GuestInfo } from "../../../src/protocol/agent.js";
@@ -55,38 +56,43 @@ interface Guest {
   backing?: MemoryBacking;
   library?: boolean;
   containers?: ContainerState[] | "silent";
-  usage?: Partial<AgentResult<"source.prepare">>;
+  usage?: Partial<AgentResult<"source.inspect">>;
+  agent?: "gone";
 }
 
 /** A world of guests that answer from a table, and a record of what was asked of them. */
 function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; asked: string[] } {
   const asked: string[] = [];
+  const answering = (name: string, guest: Guest): AgentCaller =>
+    ({
+      channelBytes: { sent: 0, received: 0 },
+      call: async (method: AgentMethod) => {
+        asked.push(`${name} ${method}`);
+        if (method === "info") return { ...info, ...guest.info };
+        if (method !== "source.inspect") throw new Error(`preflight asked for ${method}`);
+        return {
+          spec: { name: "web" },
+          tasks: [{ pid: 7, nsPid: 1 }],
+          anonymousBytes: 64 * MIB,
+          memoryBytes: 1,
+          swapBytes: 0,
+          memoryLimitBytes: null,
+          writableLayerBytes: 0,
+          unsupported: [],
+          ...guest.usage,
+        };
+      },
+    }) as unknown as AgentCaller;
   const vm = (name: string, guest: Guest): MigrationVm =>
     ({
       endpoint: { name, vmmSocket: (guest.library ?? true) ? "/x" : null },
       memoryBacking: async () => guest.backing ?? shared,
       isGone: () => false,
       ensureRunning: async () => undefined,
-      agent: async () => ({
-        channelBytes: { sent: 0, received: 0 },
-        call: async (method: AgentMethod, _params: unknown, _options?: CallOptions) => {
-          asked.push(`${name} ${method}`);
-          if (method === "info") return { ...info, ...guest.info };
-          if (method === "source.prepare")
-            return {
-              spec: { name: "web" },
-              tasks: [{ pid: 7, nsPid: 1 }],
-              anonymousBytes: 64 * MIB,
-              memoryBytes: 1,
-              swapBytes: 0,
-              memoryLimitBytes: null,
-              writableLayerBytes: 0,
-              unsupported: [],
-              ...guest.usage,
-            };
-          return {};
-        },
-      }),
+      agent: async () => {
+        if (guest.agent === "gone") throw new MwarpError("MWARP_E_AGENT_UNREACHABLE", "no agent");
+        return answering(name, guest);
+      },
     }) as unknown as MigrationVm;
   const world: MigrationWorld = {
     vm: (name) => (guests[name] === undefined ? undefined : vm(name, guests[name])),
@@ -111,23 +117,20 @@ async function refusal(
   change: Partial<MigrationRequest> = {},
 ): Promise<Refusal> {
   const { world } = makeWorld(guests);
-  const outcome = await preflight(
-    world,
-    { ...request, ...change },
-    "id-000001",
-    new AbortController().signal,
-  ).catch((error: unknown) => error);
+  const outcome = await preflight(world, { ...request, ...change }, new AbortController().signal).catch(
+    (error: unknown) => error,
+  );
   expect(outcome).toBeInstanceOf(Refusal);
   return outcome as Refusal;
 }
 const codes = (refused: Refusal): string[] => refused.reasons.map(({ code }) => code);
 
 describe("preflight", () => {
-  it("passes a running container between two sound VMs and asks the source to prepare", async () => {
+  it("passes a running container between two sound VMs and changes nothing", async () => {
     const { world, asked } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": {} });
-    const checked = await preflight(world, request, "id-000001", new AbortController().signal);
+    const checked = await preflight(world, request, new AbortController().signal);
     expect(checked.source.endpoint.name).toBe("vm-a");
-    expect(asked).toEqual(["vm-a info", "vm-b info", "vm-a source.prepare"]);
+    expect(asked.sort()).toEqual(["vm-a info", "vm-a source.inspect", "vm-b info"]);
   });
 
   it("names both an unknown container and an unknown VM at once", async () => {
@@ -160,26 +163,40 @@ describe("preflight", () => {
     ]);
   });
 
-  it("lists every fault of both guests together, before the source prepares anything", async () => {
-    const { world, asked } = makeWorld({
+  it("lists every fault of both guests, of the container and of the room for it together", async () => {
+    const { world } = makeWorld({
       "vm-a": {
         containers: [web()],
         info: { criuVersion: "3.17.1" },
         backing: { kind: "unsuitable", reason: "private" },
+        usage: { unsupported: ["pid 1 fd 7: /dev/kvm"], anonymousBytes: 4096 * MIB },
       },
       "vm-b": { info: { runcVersion: null, cpuFlags: ["sse2"] } },
     });
-    const refused = await preflight(world, request, "id-000001", new AbortController().signal).catch(
-      (error) => error,
-    );
+    const refused = await preflight(world, request, new AbortController().signal).catch((error) => error);
     expect(codes(refused)).toEqual([
       "MWARP_E_CRIU_TOO_OLD",
       "MWARP_E_RUNC_TOO_OLD",
       "MWARP_E_UNSUPPORTED",
       "MWARP_E_MEMORY_NOT_SHARED",
+      "MWARP_E_UNSUPPORTED",
+      "MWARP_E_NO_MEMORY",
     ]);
     expect(refused.message).toContain("avx2");
-    expect(asked).not.toContain("vm-a source.prepare");
+  });
+
+  it("asks the container's side all it can, also when the other VM is unknown or its agent silent", async () => {
+    const source: Guest = { containers: [web()], usage: { unsupported: ["pid 1 fd 7: /dev/kvm"] } };
+    expect(codes(await refusal({ "vm-a": source }))).toEqual(["MWARP_E_VM_UNKNOWN", "MWARP_E_UNSUPPORTED"]);
+    const silent = await refusal({ "vm-a": source, "vm-b": { agent: "gone" } });
+    expect(codes(silent)).toEqual(["MWARP_E_AGENT_UNREACHABLE", "MWARP_E_UNSUPPORTED"]);
+    expect([silent.exit, silent.reasons[0]?.message]).toEqual([3, "vm-b: no agent"]);
+  });
+
+  it("ends with the reason of a cancel, not with a refusal", async () => {
+    const { world } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": { agent: "gone" } });
+    const cancelled = new MwarpError("MWARP_E_CANCELLED", "cancelled");
+    await expect(preflight(world, request, AbortSignal.abort(cancelled))).rejects.toBe(cancelled);
   });
 
   it("refuses a processor that keeps less state, which CRIU would only notice after the freeze", async () => {
@@ -192,9 +209,9 @@ describe("preflight", () => {
   it("does not ask for what a kernel only notes of its processor: another kernel has other words", async () => {
     const source = { containers: [web()], info: { cpuFlags: ["avx2", "sse2", "xtopology", "rep_good"] } };
     const { world } = makeWorld({ "vm-a": source, "vm-b": { info: { cpuFlags: ["avx2", "sse2"] } } });
-    await expect(preflight(world, request, "id-000001", new AbortController().signal)).resolves.toMatchObject(
-      { container: { status: "running" } },
-    );
+    await expect(preflight(world, request, new AbortController().signal)).resolves.toMatchObject({
+      container: { status: "running" },
+    });
   });
 
   it.each([
@@ -202,20 +219,15 @@ describe("preflight", () => {
     ["nobody knows how much", 0],
   ])("lets go to a processor that keeps %s state", async (_, signalFrameBytes) => {
     const { world } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": { info: { signalFrameBytes } } });
-    await expect(preflight(world, request, "id-000001", new AbortController().signal)).resolves.toMatchObject(
-      { container: { status: "running" } },
-    );
+    await expect(preflight(world, request, new AbortController().signal)).resolves.toMatchObject({
+      container: { status: "running" },
+    });
   });
 
   it("lets cold move between VMs whose memory cannot be exchanged", async () => {
     const backing: MemoryBacking = { kind: "unsuitable", reason: "private" };
     const { world } = makeWorld({ "vm-a": { containers: [web()], backing }, "vm-b": { backing } });
-    const checked = await preflight(
-      world,
-      { ...request, method: "cold" },
-      "id-000001",
-      new AbortController().signal,
-    );
+    const checked = await preflight(world, { ...request, method: "cold" }, new AbortController().signal);
     expect(checked.layouts).toBeNull();
   });
 
@@ -224,17 +236,16 @@ describe("preflight", () => {
     expect(codes(await refusal(guests, { backend: "remap" }))).toEqual(["MWARP_E_UNSUPPORTED"]);
   });
 
-  it("asks for the memory before the freeze, counts it twice for cold, and takes the preparation back", async () => {
+  it("asks for the memory before the freeze, counts it twice for cold", async () => {
     const usage = { anonymousBytes: 1000 * MIB };
-    const { world, asked } = makeWorld({
+    const { world } = makeWorld({
       "vm-a": { containers: [web()], usage },
       "vm-b": { info: { memAvailableBytes: 1500 * MIB } },
     });
     const signal = new AbortController().signal;
-    await expect(preflight(world, request, "id-000001", signal)).resolves.toBeDefined();
-    const cold = preflight(world, { ...request, method: "cold" }, "id-000002", signal);
+    await expect(preflight(world, request, signal)).resolves.toBeDefined();
+    const cold = preflight(world, { ...request, method: "cold" }, signal);
     await expect(cold).rejects.toMatchObject({ code: "MWARP_E_NO_MEMORY" });
-    expect(asked.at(-1)).toBe("vm-a source.abort");
   });
 
   it("counts what the container has in swap", async () => {
@@ -250,16 +261,15 @@ describe("preflight", () => {
     ["has as much swap", 64 * MIB, true],
   ])("a container above its limit, to a guest that %s", async (_, swapTotalBytes, goes) => {
     const usage = { anonymousBytes: 100 * MIB, swapBytes: 60 * MIB, memoryLimitBytes: 110 * MIB };
-    const { world, asked } = makeWorld({
+    const { world } = makeWorld({
       "vm-a": { containers: [web()], usage },
       "vm-b": { info: { swapTotalBytes } },
     });
-    const outcome = preflight(world, request, "id-000001", new AbortController().signal);
+    const outcome = preflight(world, request, new AbortController().signal);
     if (goes) await expect(outcome).resolves.toBeDefined();
     else {
       await expect(outcome).rejects.toMatchObject({ code: "MWARP_E_NO_MEMORY" });
       await expect(outcome).rejects.toThrow(/may use 110 MiB .* 60 MiB in swap; vm-b has 0 MiB/);
-      expect(asked.at(-1)).toBe("vm-a source.abort");
     }
   });
 

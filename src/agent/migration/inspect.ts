@@ -1,0 +1,53 @@
+/** What a running container uses and holds, for preflight. Only looks. */
+import { MwarpError } from "../../errors.js";
+import type { AgentParams, AgentResult, Task } from "../../protocol/agent.js";
+import { memoryBytes, memoryLimitBytes, swapBytes, tasksOf } from "../containers/cgroup.js";
+import { heldBy, initPid, loadSpec } from "../containers/store.js";
+import { readIfThere } from "../files.js";
+import type { Helper } from "../helper.js";
+import { containerPaths } from "../paths.js";
+import { mustRun } from "../process.js";
+import { findUnsupported } from "./unsupported.js";
+
+/** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`. */
+export async function mustBeFree(name: string): Promise<void> {
+  await loadSpec(name);
+  const holder = await heldBy(name);
+  if (holder !== null) throw new MwarpError("MWARP_E_BUSY", `migration ${holder} has container ${name}`);
+  if ((await initPid(name)) === null) {
+    throw new MwarpError("MWARP_E_NOT_RUNNING", `container ${name} does not run`);
+  }
+}
+
+/** The errors of `mustBeFree`. */
+export async function inspect(
+  { name }: AgentParams<"source.inspect">,
+  helper: Helper,
+): Promise<AgentResult<"source.inspect">> {
+  await mustBeFree(name);
+  const { cgroup, upper } = containerPaths(name);
+  const tasks = await tasksOf(cgroup);
+  return {
+    spec: await loadSpec(name),
+    tasks,
+    anonymousBytes: await anonymousBytes(tasks),
+    memoryBytes: await memoryBytes(cgroup),
+    swapBytes: await swapBytes(cgroup),
+    memoryLimitBytes: await memoryLimitBytes(cgroup),
+    writableLayerBytes: await directoryBytes(upper),
+    unsupported: await findUnsupported(tasks, helper),
+  };
+}
+
+async function anonymousBytes(tasks: readonly Task[]): Promise<number> {
+  let kib = 0;
+  for (const { pid } of tasks) {
+    const rollup = await readIfThere(`/proc/${pid}/smaps_rollup`);
+    kib += Number(/^Anonymous:\s+(\d+) kB$/m.exec(rollup ?? "")?.[1] ?? 0);
+  }
+  return kib * 1024;
+}
+
+async function directoryBytes(dir: string): Promise<number> {
+  return Number((await mustRun(["du", "-sb", dir])).split("\t")[0]);
+}

@@ -1,0 +1,123 @@
+/** What speaks against a migration between two guests, each reason with its code. Pure: facts in, reasons out. */
+import type { ErrorCode } from "../errors.js";
+import type { AgentResult, GuestInfo } from "../protocol/agent.js";
+import type { MigrationRequest } from "../protocol/migration.js";
+import type { MemoryBacking, VmEndpoint } from "../vm/types.js";
+import { versionAtLeast } from "./versions.js";
+
+/** CRIU below 4.0 fails in runc's action scripts (3.17 hits a BUG(); tried). */
+const MIN_CRIU = "4.0";
+/** runc before 1.1.10 passes action scripts and parent images differently. */
+const MIN_RUNC = "1.1.10";
+/** Room the destination guest needs beside the container's own memory: skeleton images, page tables, CRIU itself. */
+const DESTINATION_HEADROOM_BYTES = 96 * 1024 * 1024;
+
+export interface Reason {
+  readonly code: ErrorCode;
+  readonly message: string;
+  /** What to do, where the error table does not say it well enough. */
+  readonly hint?: string;
+  /** What else is known of the cause. */
+  readonly details?: readonly string[];
+}
+
+export function guestReasons(vm: string, info: GuestInfo, act: "dump" | "restore"): Reason[] {
+  const reasons: Reason[] = [];
+  if (info.criuVersion === null || !versionAtLeast(info.criuVersion, MIN_CRIU)) {
+    reasons.push({
+      code: "MWARP_E_CRIU_TOO_OLD",
+      message: `CRIU in ${vm} is ${info.criuVersion ?? "missing"}; to ${act}, ${MIN_CRIU} or newer is needed`,
+    });
+  }
+  if (info.runcVersion === null || !versionAtLeast(info.runcVersion, MIN_RUNC)) {
+    reasons.push({
+      code: "MWARP_E_RUNC_TOO_OLD",
+      message: `runc in ${vm} is ${info.runcVersion ?? "missing"}; ${MIN_RUNC} or newer is needed`,
+    });
+  }
+  return reasons;
+}
+
+/**
+ * Words among the flags by which a kernel notes what it made of the processor, not what the processor can do
+ * (arch/x86/include/asm/cpufeatures.h, the words "Linux-defined"). They differ between kernels on one processor, and no
+ * program can use them.
+ */
+const KERNEL_NOTES: ReadonlySet<string> = new Set(
+  (
+    "xtopology rep_good nopl cpuid constant_tsc nonstop_tsc nonstop_tsc_s3 tsc_known_freq tsc_reliable arch_perfmon " +
+    "pebs bts art acc_power extd_apicid amd_dcm aperfmperf rapl cpb ebp_pcid pti cpuid_fault fence_swapgs_user " +
+    "fence_swapgs_kernel split_lock_detect bus_lock_detect per_thread_mba sgx1 sgx2 ring3mwait hw_pstate " +
+    "proc_feedback ibrs ibpb stibp ssbd ibrs_enhanced retpoline rsb_ctxsw use_ibpb zen vmmcall tpr_shadow vnmi " +
+    "flexpriority ept vpid ept_ad epb cat_l2 cat_l3 cdp_l2 cdp_l3 mba cqm_llc cqm_occup_llc cqm_mbm_total " +
+    "cqm_mbm_local user_shstk amd_lbr_v2"
+  ).split(" "),
+);
+
+/**
+ * A task that has seen a CPU feature may use it at any time (ifuncs are bound once), so the destination must have all of them.
+ * CRIU refuses a smaller XSAVE area, too, but only when the container stands still (criu/arch/x86/cpu.c).
+ */
+export function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] {
+  const reasons: Reason[] = [];
+  const unsupported = (message: string): void => void reasons.push({ code: "MWARP_E_UNSUPPORTED", message });
+  const offered = new Set(destination.cpuFlags);
+  const missing = source.cpuFlags.filter((flag) => !offered.has(flag) && !KERNEL_NOTES.has(flag));
+  if (missing.length > 0) unsupported(`the destination's processor lacks ${missing.join(" ")}`);
+  const [had, has] = [source.signalFrameBytes, destination.signalFrameBytes];
+  if (had > has && has > 0)
+    unsupported(
+      `the destination's processor has a smaller XSAVE area: a signal frame of ${has} bytes, not ${had}`,
+    );
+  return reasons;
+}
+
+/**
+ * Memory the destination must have: the container's own, what the source has in swap included (it comes as bytes), and for
+ * `cold` a second time, as its pages lie on tmpfs first.
+ */
+function neededBytes(request: MigrationRequest, usage: AgentResult<"source.inspect">): number {
+  const memory = Math.max(usage.anonymousBytes, usage.memoryBytes) + usage.swapBytes;
+  const images = request.method === "cold" ? usage.anonymousBytes + usage.swapBytes : 0;
+  return memory + images + usage.writableLayerBytes + DESTINATION_HEADROOM_BYTES;
+}
+
+export function memoryReasons(
+  request: MigrationRequest,
+  usage: AgentResult<"source.inspect">,
+  destination: GuestInfo,
+): Reason[] {
+  const reasons: Reason[] = [];
+  const refuse = (message: string): void => void reasons.push({ code: "MWARP_E_NO_MEMORY", message });
+  const needed = neededBytes(request, usage);
+  if (destination.memAvailableBytes < needed)
+    refuse(
+      `${request.to} has ${mib(destination.memAvailableBytes)} MiB available, the move needs ${mib(needed)} MiB`,
+    );
+  // What is in swap here, and pages shared after a fork, count there against the limit: the kernel would kill for it.
+  const { memoryLimitBytes: limit, anonymousBytes, swapBytes } = usage;
+  if (limit !== null && anonymousBytes + swapBytes > limit + destination.swapTotalBytes)
+    refuse(
+      `the container may use ${mib(limit)} MiB of memory; its processes have ${mib(anonymousBytes)} MiB, each for itself, ` +
+        `and ${mib(swapBytes)} MiB in swap; ${request.to} has ${mib(destination.swapTotalBytes)} MiB of swap`,
+    );
+  return reasons;
+}
+
+const mib = (bytes: number): number => Math.ceil(bytes / 1024 / 1024);
+
+/** Whether the memory of a VM can be exchanged as asked. `backing`: null where that is not known, or does not matter. */
+export function backingReasons(
+  request: MigrationRequest,
+  { name, vmmSocket }: VmEndpoint,
+  backing: MemoryBacking | null,
+): Reason[] {
+  if (backing === null) return [];
+  if (backing.kind === "unsuitable") {
+    const message = `memory of ${name} cannot be exchanged: ${backing.reason}`;
+    return [{ code: "MWARP_E_MEMORY_NOT_SHARED", message }];
+  }
+  if (request.backend !== "remap" || vmmSocket !== null) return [];
+  const message = `${name} runs without the preloaded library, so --backend remap cannot be had; --backend copy can`;
+  return [{ code: "MWARP_E_UNSUPPORTED", message }];
+}
