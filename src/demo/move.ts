@@ -56,6 +56,7 @@ async function migrate(context: MoveContext, to: string, method: MigrationMethod
     dryRun: false,
     timeoutMs: null,
     maxDowntimeMs: null,
+    onTimeout: "cancel",
     maxStunMs: null,
   });
   const watching = new AbortController();

@@ -119,14 +119,18 @@ export class Engine {
   ): Promise<MigrationReport> {
     const timeoutMs = request.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     const timers: NodeJS.Timeout[] = [];
-    const rollBackAfter = (ms: number, why: string): void => {
-      const fire = (): void => abort.abort(new MwarpError("MWARP_E_TIMEOUT", `${why}; rolled back`));
+    const limit = (ms: number, passed: string): void => {
+      const fire = (): void => {
+        if (request.onTimeout === "cancel")
+          abort.abort(new MwarpError("MWARP_E_TIMEOUT", `${passed}; rolled back`));
+        else events.emit({ event: "note", id, message: `${passed}; it goes on, as asked` });
+      };
       timers.push(setTimeout(fire, ms));
     };
     const noLimits = (): void => {
       for (const timer of timers.splice(0)) clearTimeout(timer);
     };
-    rollBackAfter(timeoutMs, `not committed within ${timeoutMs} ms`);
+    limit(timeoutMs, `not committed within ${timeoutMs} ms`);
     try {
       const report = await runMigration({
         id,
@@ -138,7 +142,7 @@ export class Engine {
         signal: abort.signal,
         onFreeze: () => {
           const ms = request.maxDowntimeMs;
-          if (ms !== null) rollBackAfter(ms, `the container stood still for ${ms} ms before the commit`);
+          if (ms !== null) limit(ms, `the container stood still for ${ms} ms before the commit`);
         },
         onPhase: (phase, elapsed) => events.emit({ event: "phase", id, phase, elapsed_ms: elapsed }),
         onCommitted: (elapsed) => {

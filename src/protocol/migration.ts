@@ -11,6 +11,9 @@ export const backendChoices = ["auto", "remap", "copy"] as const;
 export const BackendChoiceSchema = z.enum(backendChoices);
 export type BackendChoice = z.infer<typeof BackendChoiceSchema>;
 
+export const timeoutActions = ["cancel", "proceed"] as const;
+export type TimeoutAction = (typeof timeoutActions)[number];
+
 export const MigrationRequestSchema = z.object({
   container: z.string(),
   to: z.string(),
@@ -21,6 +24,8 @@ export const MigrationRequestSchema = z.object({
   timeoutMs: z.nullable(z.int()),
   /** Limit for how long the container may stand still before the commit, ms; null for none. */
   maxDowntimeMs: z.nullable(z.int()),
+  /** What to do when one of these two limits passes: roll back, or say so and go on. */
+  onTimeout: z._default(z.enum(timeoutActions), "cancel"),
   /** Limit for how long both VMs may stand still until the exchange of frames begins, ms; null for the default. */
   maxStunMs: z.nullable(z.int()),
 });

@@ -114,6 +114,17 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     await expectOneOwner(edge, ["vm-a", "vm-b"]);
   });
 
+  it("nothing: a limit that passes with --on-timeout proceed is told, and the migration goes on", async () => {
+    const from = await edge.vm();
+    const limits = ["--timeout", "100ms", "--max-downtime", "50ms", "--on-timeout", "proceed"];
+    const end = await host.lab.mwarp.run(["migrate", "edge", "--to", other(from), ...limits, "--json"]);
+    const report = MigrationReportSchema.parse(JSON.parse(end.stdout));
+    expect([report.outcome, report.error, end.exit]).toEqual(["committed", null, 0]);
+    expect(end.stderr).toMatch(/not committed within 100 ms; it goes on/);
+    expect(end.stderr).toMatch(/stood still for 50 ms before the commit; it goes on/);
+    await expectOneOwner(edge, ["vm-a", "vm-b"]);
+  });
+
   it("and afterwards it moves as ever, with nothing of the failed tries in either VM", async () => {
     await edge.migrate(other(await edge.vm()));
     await edge.migrate(other(await edge.vm()));

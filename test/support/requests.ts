@@ -10,6 +10,7 @@ export const moveWeb = (changes: Partial<MigrationRequest> = {}): MigrationReque
   dryRun: false,
   timeoutMs: null,
   maxDowntimeMs: null,
+  onTimeout: "cancel",
   maxStunMs: null,
   ...changes,
 });

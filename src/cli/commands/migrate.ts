@@ -1,7 +1,12 @@
 /** `mwarp migrate`: moves a container to another VM. */
 import { Option } from "commander";
 import type { MigrationPlan } from "../../protocol/api.js";
-import type { BackendChoice, MigrationMethod, MigrationRequest } from "../../protocol/migration.js";
+import type {
+  BackendChoice,
+  MigrationMethod,
+  MigrationRequest,
+  TimeoutAction,
+} from "../../protocol/migration.js";
 import { formatBytes } from "../output/format.js";
 import { parseDuration } from "../parse.js";
 import { type Register, type Session, withJson } from "../session.js";
@@ -15,6 +20,7 @@ interface MigrateOptions {
   readonly quiet?: true;
   readonly timeout?: number;
   readonly maxDowntime?: number;
+  readonly onTimeout: TimeoutAction;
   readonly maxStun?: number;
 }
 
@@ -39,6 +45,11 @@ export const registerMigrate: Register = (program, session) => {
       "roll back when the container has stood still this long and is not committed",
       parseDuration,
     )
+    .addOption(
+      new Option("--on-timeout <action>", "when --timeout or --max-downtime passes: roll back, or go on")
+        .choices(["cancel", "proceed"])
+        .default("cancel"),
+    )
     .option(
       "--max-stun <time>",
       "let the VMs go on and roll back when they have stood still this long before the exchange (default 10s)",
@@ -59,6 +70,7 @@ export const registerMigrate: Register = (program, session) => {
         dryRun: options.dryRun === true,
         timeoutMs: options.timeout ?? null,
         maxDowntimeMs: options.maxDowntime ?? null,
+        onTimeout: options.onTimeout,
         maxStunMs: options.maxStun ?? null,
       };
       const daemon = await session.daemon();
