@@ -13,7 +13,15 @@ const split = args.indexOf("--");
 const projects = split < 0 ? args : args.slice(0, split);
 const filters = split < 0 ? [] : args.slice(split + 1);
 
-const firstLine = (text = "") => text.split("\n")[0].slice(0, 300);
+/** Enough of a failure to know its cause by: a command that fails says what happened after its first line. */
+const EXCERPT_LINES = 15;
+const excerpt = (text = "") =>
+  text
+    .split("\n")
+    .filter((line) => !/^\s+at /.test(line))
+    .slice(0, EXCERPT_LINES)
+    .map((line) => line.slice(0, 300))
+    .join("\n    ");
 
 /** What passed and what failed of one project. A file that could not be loaded, or a crash of the runner, counts as one failure. @param {string} project */
 function run(project) {
@@ -39,13 +47,12 @@ function run(project) {
     (file) => file.status === "failed" && file.assertionResults.every((test) => test.status !== "failed"),
   );
   const failures = [
-    ...unloaded.map((file) => `${path.relative(top, file.name)}: ${firstLine(file.message)}`),
+    ...unloaded.map((file) => `${path.relative(top, file.name)}: ${excerpt(file.message)}`),
     ...json.testResults.flatMap((file) =>
       file.assertionResults
         .filter((test) => test.status === "failed")
         .map(
-          (test) =>
-            `${path.relative(top, file.name)}: ${test.fullName}: ${firstLine(test.failureMessages[0])}`,
+          (test) => `${path.relative(top, file.name)}: ${test.fullName}: ${excerpt(test.failureMessages[0])}`,
         ),
     ),
   ];

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PsSchema } from "../support/documents.js";
-import { TestLab, useLab } from "../support/lab.js";
+import { keepLogsOfFailures, TestLab, useLab } from "../support/lab.js";
 import { Workload } from "../support/workload.js";
 
 /** How long an agent is gone, seconds: longer than a command waits for it, shorter than a test for its return. */
@@ -178,6 +178,7 @@ describe("a migration is refused", () => {
 
 describe("in a lab of unsuitable VMs, a migration", () => {
   let lab: TestLab;
+  keepLogsOfFailures(() => lab);
   beforeAll(async () => {
     lab = new TestLab();
     await lab.up({

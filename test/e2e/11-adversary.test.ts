@@ -1,10 +1,10 @@
 /** Containers move while both guests and both VMMs do all they can to move, merge, swap and drop pages under them. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MigrationReportSchema } from "../../src/protocol/migration.js";
 import { type Adversary, adversaryLab, startAdversary } from "../support/adversary.js";
 import { Crashes } from "../support/crash.js";
 import { expectOnePagePerPage } from "../support/host-memory.js";
-import { TestLab } from "../support/lab.js";
+import { keepLogsOfFailures, TestLab } from "../support/lab.js";
 import { Workload } from "../support/workload.js";
 
 const MEMORY_MIB = 768;
@@ -17,6 +17,7 @@ const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
 
 describe("against the adversary", () => {
   let lab: TestLab;
+  keepLogsOfFailures(() => lab);
   let adversary: Adversary;
   const moved: Workload[] = [];
   const neighbours: Workload[] = [];
@@ -30,9 +31,6 @@ describe("against the adversary", () => {
     moved.push(await Workload.run(lab, "vm-b", "classes", ["classes", "256"]));
     adversary = await startAdversary(lab, MEMORY_MIB);
   }, 5 * MINUTES);
-  afterEach(({ task }) => {
-    if (task.result?.state === "fail") lab.keepLogs(task.name);
-  });
   afterAll(async () => {
     await adversary[Symbol.asyncDispose]();
     await lab.down();

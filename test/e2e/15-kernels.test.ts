@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MigrationTableSchema } from "../../src/protocol/api.js";
-import { TestLab } from "../support/lab.js";
+import { keepLogsOfFailures, TestLab } from "../support/lab.js";
 import { type OtherKernel, olderKernel } from "../support/older-kernel.js";
 import { Workload } from "../support/workload.js";
 
@@ -17,6 +17,7 @@ const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
 describe("between a guest with Debian 13's kernel and one with Debian 12's", () => {
   let files: string;
   let lab: TestLab;
+  keepLogsOfFailures(() => lab);
   let older: OtherKernel;
   beforeAll(async () => {
     files = mkdtempSync(path.join(tmpdir(), "mwt-kernel-"));

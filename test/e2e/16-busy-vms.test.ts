@@ -12,7 +12,7 @@ import { QmpClient } from "../../src/vm/qmp.js";
 import { Crashes } from "../support/crash.js";
 import { PsSchema } from "../support/documents.js";
 import { expectOnePagePerPage } from "../support/host-memory.js";
-import { TestLab } from "../support/lab.js";
+import { keepLogsOfFailures, TestLab } from "../support/lab.js";
 import { startLines } from "../support/lines.js";
 import { projectRoot } from "../support/mwarp.js";
 import { Workload } from "../support/workload.js";
@@ -27,6 +27,7 @@ const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
 describe("in VMs that are busy", () => {
   let files: string;
   let lab: TestLab;
+  keepLogsOfFailures(() => lab);
   beforeAll(async () => {
     files = mkdtempSync(path.join(tmpdir(), "mwt-disk-"));
     const [disk, slow] = ["disk", "slow"].map((name) => {

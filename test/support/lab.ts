@@ -137,6 +137,13 @@ export class TestLab {
   }
 }
 
+/** Copies the lab's logs aside after each test that failed. */
+export function keepLogsOfFailures(lab: () => TestLab | undefined): void {
+  afterEach(({ task }) => {
+    if (task.result?.state === "fail") lab()?.keepLogs(task.name);
+  });
+}
+
 /** A lab for all tests of a file. Read `.lab` inside tests only. */
 export function useLab(options: LabOptions = {}): { readonly lab: TestLab } {
   let lab: TestLab | undefined;
@@ -149,9 +156,7 @@ export function useLab(options: LabOptions = {}): { readonly lab: TestLab } {
       throw error;
     }
   }, UP_MS + 10_000);
-  afterEach(({ task }) => {
-    if (task.result?.state === "fail") lab?.keepLogs(task.name);
-  });
+  keepLogsOfFailures(() => lab);
   afterAll(() => lab?.down(), DOWN_MS * 2);
   return {
     get lab(): TestLab {
