@@ -6,6 +6,7 @@ import type { ContainerBuilder } from "../container/builder.js";
 import type { AgentCaller } from "../migration/ports.js";
 import type { MigrationPlan, RecoveryAction } from "../protocol/api.js";
 import type { MigrationEvent, MigrationReport, MigrationRequest, TableRun } from "../protocol/migration.js";
+import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, VmEndpoint } from "../vm/types.js";
 
 /** The VMs mWarp knows. Kept on disk: the lab writes it too. */
@@ -24,6 +25,7 @@ export interface VmInspector {
   /** Whether the process that the endpoint names still lives. */
   isAlive(endpoint: VmEndpoint): boolean;
   backing(endpoint: VmEndpoint, signal: AbortSignal): Promise<MemoryBacking>;
+  hazards(endpoint: VmEndpoint, signal: AbortSignal): Promise<VmHazards>;
 }
 
 /** A connected guest agent. Errors are `MwarpError`s. */
@@ -75,6 +77,8 @@ export interface DaemonLimits {
   readonly listing: number;
   /** For a VM's answer to whether it has a container that somebody wants to use. */
   readonly find: number;
+  /** Before what an earlier daemon left and could not be settled is tried again; longer each time. */
+  readonly recoveryRetry: number;
 }
 
 export interface DaemonPorts {

@@ -40,6 +40,7 @@ function vmOf(endpoint: VmEndpoint, { agents, inspector }: WorldParts): Migratio
     endpoint,
     agent: (signal = new AbortController().signal) => agents.agent(endpoint.name, signal),
     memoryBacking: (signal) => inspector.backing(endpoint, signal),
+    hazards: (signal) => inspector.hazards(endpoint, signal),
     isGone: () => !inspector.isAlive(endpoint),
     ensureRunning: (signal) => ensureRunning(endpoint, signal),
   };

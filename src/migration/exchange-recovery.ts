@@ -44,7 +44,7 @@ export async function takeBackExchange(
   try {
     const from = await open(source);
     const to = await open(destination);
-    for (const session of sessions) await session.pause(PAUSE_TIMEOUT_MS);
+    for (const session of sessions) await session.keepPaused(PAUSE_TIMEOUT_MS);
     const files = sessions.flatMap(({ backing }) => backing.read().files);
     const sides = [
       [from, "source"],

@@ -49,7 +49,8 @@ function notes(request: MigrationRequest, checked: Checked): string[] {
     request.method === "warp"
       ? "private anonymous memory changes owner; shared memory and file pages travel in the images"
       : "every page crosses the VMs' network through CRIU's page server";
-  return [`${tasks.length} task(s), writable layer ${writableLayerBytes} bytes`, how];
+  const copied = checked.copiedBecause.map((why) => `memory is copied on the host, not remapped: ${why}`);
+  return [`${tasks.length} task(s), writable layer ${writableLayerBytes} bytes`, how, ...copied];
 }
 
 const reasonBody = (reason: Reason): ErrorBody => ({

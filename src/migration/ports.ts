@@ -1,6 +1,7 @@
 /** What a migration needs of the world: two VMs with agents and reachable memory. The daemon hands in the real ones. */
 import type { AgentMethod, AgentParams, AgentResult } from "../protocol/agent.js";
 import type { ContainerState } from "../protocol/container.js";
+import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, VmEndpoint } from "../vm/types.js";
 
 export interface CallOptions {
@@ -27,6 +28,8 @@ export interface MigrationVm {
   agent(signal?: AbortSignal): Promise<AgentCaller>;
   /** Looks at the VMM: is guest RAM a shared memfd, and where does it lie. */
   memoryBacking(signal: AbortSignal): Promise<MemoryBacking>;
+  /** What forbids to touch the VM's memory now. */
+  hazards(signal: AbortSignal): Promise<VmHazards>;
   /** Whether the VMM process has ended. */
   isGone(): boolean;
   /** Lets the VM go on when a stun was cut short; does nothing when it runs. */

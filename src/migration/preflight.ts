@@ -8,9 +8,17 @@ import { errorTable, MwarpError, toMwarpError } from "../errors.js";
 import type { AgentResult, GuestInfo } from "../protocol/agent.js";
 import type { ContainerState } from "../protocol/container.js";
 import type { MigrationRequest } from "../protocol/migration.js";
+import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, MemoryLayout } from "../vm/types.js";
 import type { AgentCaller, MigrationVm, MigrationWorld } from "./ports.js";
-import { backingReasons, cpuReasons, guestReasons, memoryReasons, type Reason } from "./reasons.js";
+import {
+  backingReasons,
+  cpuReasons,
+  guestReasons,
+  hazardReasons,
+  memoryReasons,
+  type Reason,
+} from "./reasons.js";
 
 /** Time limits for a guest's answers, ms. */
 const INFO_MS = 10_000;
@@ -28,6 +36,8 @@ export interface Checked {
   readonly usage: AgentResult<"source.inspect">;
   /** Archive of the container's root file system on the host. */
   readonly rootfsFile: string;
+  /** Why memory will be copied and not remapped, where that is so: "VM: name of a device". */
+  readonly copiedBecause: readonly string[];
   /** Where both guests' RAM lies; null for methods that do not touch it. */
   readonly layouts: { readonly source: MemoryLayout; readonly destination: MemoryLayout } | null;
 }
@@ -60,11 +70,12 @@ interface Names {
 interface Side {
   readonly agent: AgentCaller | null;
   readonly info: GuestInfo | null;
-  /** Also null where the method does not touch it. */
+  /** Also null where the method does not touch memory, as are the hazards. */
   readonly backing: MemoryBacking | null;
+  readonly hazards: VmHazards | null;
 }
 
-const NO_SIDE: Side = { agent: null, info: null, backing: null };
+const NO_SIDE: Side = { agent: null, info: null, backing: null, hazards: null };
 
 /**
  * Finds the container and checks all that can be asked before the freeze.
@@ -88,8 +99,14 @@ export async function preflight(
     reasons.push(...guestReasons(source.endpoint.name, here.info, "dump"));
   if (there.info !== null) reasons.push(...guestReasons(request.to, there.info, "restore"));
   if (here.info !== null && there.info !== null) reasons.push(...cpuReasons(here.info, there.info));
-  if (source !== null) reasons.push(...backingReasons(request, source.endpoint, here.backing));
-  if (destination !== null) reasons.push(...backingReasons(request, destination.endpoint, there.backing));
+  for (const [vm, { backing, hazards }] of [
+    [source, here],
+    [destination, there],
+  ] as const) {
+    if (vm === null) continue;
+    reasons.push(...backingReasons(request, vm.endpoint, backing));
+    if (hazards !== null) reasons.push(...hazardReasons(request, vm.endpoint.name, hazards));
+  }
   if (usage !== null) {
     reasons.push(
       ...usage.unsupported.map(
@@ -105,6 +122,10 @@ export async function preflight(
   const [sourceAgent, destinationAgent] = [known(here.agent), known(there.agent)];
   return {
     layouts: layoutsOf(here.backing, there.backing),
+    copiedBecause: [
+      ...(here.hazards?.remap ?? []).map((name) => `${source.endpoint.name}: ${name}`),
+      ...(there.hazards?.remap ?? []).map((name) => `${destination.endpoint.name}: ${name}`),
+    ],
     container,
     source,
     destination,
@@ -140,14 +161,25 @@ class Questions {
   }
 
   async side(vm: MigrationVm): Promise<Side> {
+    const [guest, memory] = await Promise.all([this.#guest(vm), this.#memory(vm)]);
+    return { ...guest, ...memory };
+  }
+
+  async #guest(vm: MigrationVm): Promise<Pick<Side, "agent" | "info">> {
     const { name } = vm.endpoint;
     const signal = this.#signal;
     const agent = await this.#ask(name, vm.agent(signal));
-    const [info, backing] = await Promise.all([
-      agent === null ? null : this.#ask(name, agent.call("info", {}, { signal, timeoutMs: INFO_MS })),
-      this.#request.method === "warp" ? this.#ask(name, vm.memoryBacking(signal)) : null,
-    ]);
-    return { agent, info, backing };
+    const info =
+      agent === null ? null : await this.#ask(name, agent.call("info", {}, { signal, timeoutMs: INFO_MS }));
+    return { agent, info };
+  }
+
+  /** One after the other: QEMU serves one client of a QMP socket at a time. */
+  async #memory(vm: MigrationVm): Promise<Pick<Side, "backing" | "hazards">> {
+    if (this.#request.method !== "warp") return { backing: null, hazards: null };
+    const { name } = vm.endpoint;
+    const backing = await this.#ask(name, vm.memoryBacking(this.#signal));
+    return { backing, hazards: await this.#ask(name, vm.hazards(this.#signal)) };
   }
 
   /** The side that has the container, and what that uses; null when it does not run. */

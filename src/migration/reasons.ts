@@ -2,6 +2,7 @@
 import type { ErrorCode } from "../errors.js";
 import type { AgentResult, GuestInfo } from "../protocol/agent.js";
 import type { MigrationRequest } from "../protocol/migration.js";
+import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, VmEndpoint } from "../vm/types.js";
 import { versionAtLeast } from "./versions.js";
 
@@ -120,4 +121,29 @@ export function backingReasons(
   if (request.backend !== "remap" || vmmSocket !== null) return [];
   const message = `${name} runs without the preloaded library, so --backend remap cannot be had; --backend copy can`;
   return [{ code: "MWARP_E_UNSUPPORTED", message }];
+}
+
+/** What in a VM forbids to change its memory from outside, or to change it as asked. */
+export function hazardReasons(request: MigrationRequest, vm: string, hazards: VmHazards): Reason[] {
+  const reasons: Reason[] = [];
+  if (hazards.runState !== "running")
+    reasons.push({
+      code: "MWARP_E_VM_UNREACHABLE",
+      message: `${vm} does not run: QEMU says "${hazards.runState}"`,
+      hint: "Let it go on (QMP cont, virsh resume), then try again.",
+    });
+  for (const name of hazards.change)
+    reasons.push({
+      code: "MWARP_E_UNSUPPORTED",
+      message: `${vm}: ${name} is under way, which would miss what changes in its memory`,
+      hint: "Wait until it has ended, then try again.",
+    });
+  if (request.backend === "remap")
+    for (const name of hazards.remap)
+      reasons.push({
+        code: "MWARP_E_UNSUPPORTED",
+        message: `${vm}: its memory must not be remapped: ${name}`,
+        hint: "--backend copy or auto copies instead.",
+      });
+  return reasons;
 }

@@ -36,7 +36,7 @@ export interface StunInput {
   readonly destinationInfo: GuestInfo;
   readonly backend: BackendChoice;
   readonly costs: CostModel;
-  /** How long the VMs may stand still before anything is exchanged, ms. From then on it is finished. */
+  /** How long the VMs may stand still, ms, the exchange included as it is predicted. Once that has begun it is finished. */
   readonly maxStunMs: number;
   /** Journals what is about to be exchanged, so that a death in the middle can be undone. */
   readonly onExchange: (pieces: ExchangePieces) => void;
@@ -65,20 +65,17 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
     });
   const stale = await staleTable(readTable);
   const since = performance.now();
-  const paused = await pauseBoth(input.source, input.destination, input.maxStunMs);
+  const paused = await pauseBoth(input);
   let exchange: CompletedExchange | null = null;
   let sound = true;
   let committed = false;
+  const left = (): number => Math.max(1, input.maxStunMs - (performance.now() - since));
   try {
+    const both = [input.source, input.destination];
+    await Promise.all(both.map((session) => session.mustBeChangeable(left())));
     const table = stale ?? readTable();
     if (!isComplete(table)) return { kind: "missing", ...table.missing };
-    const stood = performance.now() - since;
-    if (stood > input.maxStunMs)
-      throw new MwarpError(
-        "MWARP_E_TIMEOUT",
-        `the VMs stood still for ${Math.round(stood)} ms and nothing was exchanged`,
-      );
-    const carriedOut = await carryOut(input, table);
+    const carriedOut = await carryOut(input, table, since);
     exchange = carriedOut.exchange;
     killPoint("exchanged");
     await commitOrUndo(input.commit, exchange);
@@ -90,7 +87,7 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
     throw error;
   } finally {
     if (sound) {
-      await paused.continueBoth(input.onStun).catch((error: unknown) => {
+      await paused.continueBoth().catch((error: unknown) => {
         // What is committed stays committed; whoever goes forward lets the VMs go on first.
         if (!committed) throw error;
         input.onNote(`a VM did not continue after the commit: ${toMwarpError(error).message}`);
@@ -101,12 +98,12 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
 }
 
 interface Paused {
-  continueBoth(onStun: StunInput["onStun"]): Promise<void>;
+  continueBoth(): Promise<void>;
 }
 
-async function pauseBoth(source: VmSession, destination: VmSession, timeoutMs: number): Promise<Paused> {
+async function pauseBoth({ source, destination, maxStunMs, onStun }: StunInput): Promise<Paused> {
   const sides = [source, destination].map((session) => ({ session, since: performance.now() }));
-  const continueBoth = async (onStun: StunInput["onStun"]): Promise<void> => {
+  const continueBoth = async (): Promise<void> => {
     const ends = await Promise.allSettled(
       sides.map(async ({ session, since }) => {
         await session.continue();
@@ -118,10 +115,10 @@ async function pauseBoth(source: VmSession, destination: VmSession, timeoutMs: n
     const [sourceMs, destinationMs] = ends.map((end) => (end.status === "fulfilled" ? end.value : 0));
     onStun(sourceMs!, destinationMs!);
   };
-  const pauses = await Promise.allSettled(sides.map(({ session }) => session.pause(timeoutMs)));
+  const pauses = await Promise.allSettled(sides.map(({ session }) => session.pause(maxStunMs)));
   const failure = pauses.find((end) => end.status === "rejected");
   if (failure !== undefined) {
-    await continueBoth(() => undefined);
+    await continueBoth();
     throw failure.reason;
   }
   return { continueBoth };
@@ -133,9 +130,10 @@ interface CarriedOut {
 }
 
 /** With `auto` an exchange that the VMMs refuse (and have undone) is made up for by copying, in the same stun. */
-async function carryOut(input: StunInput, table: WarpTable): Promise<CarriedOut> {
+async function carryOut(input: StunInput, table: WarpTable, since: number): Promise<CarriedOut> {
   const backed = readBackings(input, table);
   const chosen = makePlan(input, table, input.backend, backed);
+  mustFit(chosen, performance.now() - since, input.maxStunMs);
   try {
     const { exchange } = await execute(chosen, backends(input, table, backed));
     return { plan: chosen, exchange };
@@ -147,6 +145,17 @@ async function carryOut(input: StunInput, table: WarpTable): Promise<CarriedOut>
     const { exchange } = await execute(copying, backends(input, table, null));
     return { plan: copying, exchange };
   }
+}
+
+/** From the exchange on the stun is finished, however long it takes: whether there is time for it is asked before. */
+function mustFit({ predictedMs }: ExchangePlan, stoodMs: number, maxStunMs: number): void {
+  if (stoodMs + predictedMs <= maxStunMs) return;
+  const [stood, needed] = [Math.ceil(stoodMs), Math.ceil(predictedMs)];
+  throw new MwarpError(
+    "MWARP_E_TIMEOUT",
+    `the VMs stood still for ${stood} ms and the exchange would take ${needed} ms more; nothing was exchanged`,
+    { hint: "Raise --max-stun, or look for what is slow: mwarp inspect ID." },
+  );
 }
 
 /** What backs both VMs' RAM, read once in each stun; null when nothing can be remapped between them. */

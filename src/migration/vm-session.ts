@@ -2,15 +2,19 @@
  * One VM, opened for one stun: QMP, guest memory, what backs it, the preloaded library. Opened before the freeze, so that
  * nothing connects or looks for anything while the container stands still.
  */
+import * as z from "zod/mini";
+import { MwarpError } from "../errors.js";
 import type { GuestInfo, TaskRoot } from "../protocol/agent.js";
 import { BackingReader } from "../vm/backing.js";
 import { pagingLevels } from "../vm/facts.js";
-import { remapHazards } from "../vm/hazards.js";
+import { changeHazards, findHazards } from "../vm/hazards.js";
 import { GuestMemory } from "../vm/memory.js";
 import { QmpClient } from "../vm/qmp.js";
 import type { MemoryLayout, VmEndpoint } from "../vm/types.js";
 import { VmmLibrary } from "../vm/vmm-library.js";
 import type { GuestView, PageTableLevels, SourceView } from "../warp/physical-memory.js";
+
+const StatusSchema = z.object({ status: z.string() });
 
 /** Limit for letting a VM go on, ms. */
 const CONTINUE_TIMEOUT_MS = 10_000;
@@ -23,6 +27,7 @@ export class VmSession {
   readonly library: VmmLibrary | null;
   readonly #qmp: QmpClient;
   readonly #levels: PageTableLevels;
+  #stopAsked = false;
 
   private constructor(
     endpoint: VmEndpoint,
@@ -52,7 +57,7 @@ export class VmSession {
     let library: VmmLibrary | null = null;
     try {
       const levels = await pagingLevels(qmp, { signal });
-      const hazards = useLibrary ? await remapHazards(qmp, { signal }) : [];
+      const hazards = useLibrary ? (await findHazards(qmp, { signal })).remap : [];
       if (hazards.length > 0)
         onHazard(`${endpoint.name}: memory is copied, not remapped: ${hazards.join(", ")}`);
       if (useLibrary && hazards.length === 0 && endpoint.vmmSocket !== null) {
@@ -71,14 +76,45 @@ export class VmSession {
    * Stops all vCPUs; returns once they stand still. QEMU first drains its disks and has them written (vm_stop in its
    * system/cpus.c), which may take seconds where a guest writes much. One that takes longer than `timeoutMs` must be let go
    * again all the same: QEMU does one command after the other.
-   * @throws MWARP_E_TIMEOUT
+   * @throws MWARP_E_TIMEOUT; MWARP_E_VM_UNREACHABLE when it does not run in the first place
    */
   async pause(timeoutMs: number): Promise<void> {
+    await this.#mustRun(timeoutMs);
+    await this.keepPaused(timeoutMs);
+  }
+
+  /** For recovery: a VM that a cut-off stun may have left paused stands still from here on. @throws MWARP_E_TIMEOUT */
+  async keepPaused(timeoutMs: number): Promise<void> {
+    this.#stopAsked = true;
     await this.#qmp.execute("stop", {}, { timeoutMs });
   }
 
+  /** Undoes `pause`, also one that failed; a VM that somebody else has paused stays so. */
   async continue(): Promise<void> {
+    if (!this.#stopAsked) return;
     await this.#qmp.execute("cont", {}, { timeoutMs: CONTINUE_TIMEOUT_MS });
+    this.#stopAsked = false;
+  }
+
+  /** For the stun: nothing may have begun since preflight that a change of memory would escape. @throws MWARP_E_UNSUPPORTED */
+  async mustBeChangeable(timeoutMs: number): Promise<void> {
+    const [hazard] = await changeHazards(this.#qmp, { timeoutMs });
+    if (hazard !== undefined)
+      throw new MwarpError("MWARP_E_UNSUPPORTED", `${this.endpoint.name}: ${hazard} has begun`, {
+        hint: "Wait until it has ended, then try again.",
+      });
+  }
+
+  async #mustRun(timeoutMs: number): Promise<void> {
+    const { status } = z.parse(StatusSchema, await this.#qmp.execute("query-status", {}, { timeoutMs }));
+    if (status === "running") return;
+    throw new MwarpError(
+      "MWARP_E_VM_UNREACHABLE",
+      `${this.endpoint.name} was paused by somebody else (${status})`,
+      {
+        hint: "Let it go on (QMP cont, virsh resume), then try again.",
+      },
+    );
   }
 
   view(roots: readonly TaskRoot[], info: GuestInfo): GuestView {

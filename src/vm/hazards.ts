@@ -1,6 +1,7 @@
 /**
- * What makes it wrong to change what backs guest RAM under a VMM: parts that hold on to frames by file offset or by
- * physical address (invariant I5), and dirty tracking. Asked anew for each migration, since devices come and go.
+ * What makes it wrong to touch guest RAM behind a VMM's back (invariant I5). Parts that hold on to frames by file offset or
+ * by physical address forbid a remap; the VM's own migration or snapshot forbids copies, too: what is written from outside
+ * is in no dirty bitmap and would be left behind. Asked anew for each migration, since all of it comes and goes.
  */
 import * as z from "zod/mini";
 import type { QmpCallOptions, QmpClient } from "./qmp.js";
@@ -20,6 +21,7 @@ const MigrateSchema = z.object({ status: z.optional(z.string()) });
 const IDLE = new Set([undefined, "none", "completed", "failed", "cancelled"]);
 const ObjectsSchema = z.array(z.object({ name: z.string(), type: z.string() }));
 const DirtyRateSchema = z.object({ status: z.string() });
+const RunStateSchema = z.object({ status: z.string() });
 
 /**
  * Names of devices in the text of `info qtree` that hold on to guest frames. A virtio-gpu with blob resources does, too:
@@ -40,18 +42,31 @@ export function frameHoldingDevices(qtree: string): string[] {
   return found;
 }
 
-/** Names of what is in the way of remapping; copying into frames is safe with all of them. */
-export async function remapHazards(qmp: QmpClient, options: QmpCallOptions = {}): Promise<string[]> {
+export interface VmHazards {
+  /** What QEMU says the VM does: "running" when all is well (QAPI RunState). */
+  readonly runState: string;
+  /** Names of what is in the way of remapping; copying into frames is safe with all of them. */
+  readonly remap: readonly string[];
+  /** Names of what is in the way of any change of memory from outside the VMM. */
+  readonly change: readonly string[];
+}
+
+export async function findHazards(qmp: QmpClient, options: QmpCallOptions = {}): Promise<VmHazards> {
   const devices = frameHoldingDevices(await qmp.humanCommand("info qtree", options));
   const network = (await qmp.humanCommand("info network", options)).matchAll(NETDEVS);
   const netdevs = [...network].map(([, name]) => name);
   const objects = await objectsLike(qmp, OBJECT, options);
-  const hazards = [...devices, ...netdevs, ...objects].map((name) => `device ${name}`);
-  const { status } = z.parse(MigrateSchema, await qmp.execute("query-migrate", {}, options));
-  if (!IDLE.has(status)) hazards.push(`a migration of the VM itself (${status})`);
+  const remap = [...devices, ...netdevs, ...objects].map((name) => `device ${name}`);
   const dirtyRate = z.parse(DirtyRateSchema, await qmp.execute("query-dirty-rate", {}, options));
-  if (dirtyRate.status === "measuring") hazards.push("a measurement of its dirty rate");
-  return [...new Set(hazards)];
+  if (dirtyRate.status === "measuring") remap.push("a measurement of its dirty rate");
+  const { status } = z.parse(RunStateSchema, await qmp.execute("query-status", {}, options));
+  return { runState: status, remap: [...new Set(remap)], change: await changeHazards(qmp, options) };
+}
+
+/** The part of it that may begin at any time and is asked for again inside the stun. */
+export async function changeHazards(qmp: QmpClient, options: QmpCallOptions = {}): Promise<string[]> {
+  const { status } = z.parse(MigrateSchema, await qmp.execute("query-migrate", {}, options));
+  return IDLE.has(status) ? [] : [`a migration or snapshot of the VM itself (${status})`];
 }
 
 /** What encrypts the guest's memory, by type; null when nothing does. */

@@ -1,5 +1,6 @@
 /** Facts of VMM processes for callers that hold only an endpoint. The layout is looked for once per VMM start. */
 import { MwarpError } from "../errors.js";
+import { findHazards, type VmHazards } from "./hazards.js";
 import { discoverMemory } from "./layout.js";
 import { isAlive } from "./process.js";
 import { QmpClient } from "./qmp.js";
@@ -28,6 +29,16 @@ export class VmmInspector {
     this.#known.set(key, look);
     look.catch(() => this.#known.delete(key));
     return look;
+  }
+
+  /**
+   * What forbids to touch the VM's memory now.
+   * @throws MWARP_E_VM_UNREACHABLE, also while a migration of this or another daemon has the QMP socket; MWARP_E_TIMEOUT,
+   * MWARP_E_CANCELLED
+   */
+  async hazards(endpoint: VmEndpoint, signal: AbortSignal): Promise<VmHazards> {
+    using qmp = await QmpClient.open(endpoint.qmpSocket, { signal });
+    return await findHazards(qmp, { signal });
   }
 }
 

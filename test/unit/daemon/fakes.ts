@@ -315,12 +315,13 @@ export class FakeHost {
       },
       inspector: {
         isAlive: ({ name }) => this.guests.get(name)?.state !== "gone",
+        hazards: async () => ({ runState: "running", remap: [], change: [] }),
         backing: async (): Promise<MemoryBacking> => ({ kind: "unsuitable", reason: "a fake has no memory" }),
       },
       agents: this.#agents(),
       builder: new FakeBuilder(directory),
       engine: this.engine,
-      limits: { listing: 200, find: 300 },
+      limits: { listing: 200, find: 300, recoveryRetry: 20 },
       log: silentLog,
     };
   }

@@ -6,6 +6,7 @@ import { versionAtLeast } from "../../../src/migration/versions.js";
 import type { AgentMethod, AgentResult, GuestInfo } from "../../../src/protocol/agent.js";
 import type { ContainerState } from "../../../src/protocol/container.js";
 import type { MigrationRequest } from "../../../src/protocol/migration.js";
+import type { VmHazards } from "../../../src/vm/hazards.js";
 import type { MemoryBacking } from "../../../src/vm/types.js";
 import { moveWeb } from "../../support/requests.js";
 
@@ -58,6 +59,7 @@ interface Guest {
   containers?: ContainerState[] | "silent";
   usage?: Partial<AgentResult<"source.inspect">>;
   agent?: "gone";
+  hazards?: Partial<VmHazards>;
 }
 
 /** A world of guests that answer from a table, and a record of what was asked of them. */
@@ -87,6 +89,7 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
     ({
       endpoint: { name, vmmSocket: (guest.library ?? true) ? "/x" : null },
       memoryBacking: async () => guest.backing ?? shared,
+      hazards: async () => ({ runState: "running", remap: [], change: [], ...guest.hazards }),
       isGone: () => false,
       ensureRunning: async () => undefined,
       agent: async () => {
@@ -234,6 +237,38 @@ describe("preflight", () => {
   it("refuses --backend remap for a VM without the library", async () => {
     const guests = { "vm-a": { containers: [web()] }, "vm-b": { library: false } };
     expect(codes(await refusal(guests, { backend: "remap" }))).toEqual(["MWARP_E_UNSUPPORTED"]);
+  });
+
+  it.each(["copy", "auto"] as const)(
+    "refuses a VM that is itself migrated or saved, also to --backend %s",
+    async (backend) => {
+      const hazards = { change: ["a migration or snapshot of the VM itself (active)"] };
+      const refused = await refusal({ "vm-a": { containers: [web()] }, "vm-b": { hazards } }, { backend });
+      expect(codes(refused)).toEqual(["MWARP_E_UNSUPPORTED"]);
+      expect(refused.message).toMatch(/vm-b: a migration or snapshot of the VM itself/);
+      expect(refused.hint).toMatch(/Wait until it has ended/);
+    },
+  );
+
+  it("refuses to remap what a device holds on to, by its name, and copies it without being told to remap", async () => {
+    const guests = {
+      "vm-a": { containers: [web()] },
+      "vm-b": { hazards: { remap: ["device virtio-mem-pci"] } },
+    };
+    expect((await refusal(guests, { backend: "remap" })).message).toMatch(/device virtio-mem-pci/);
+    const { world } = makeWorld(guests);
+    const checked = await preflight(world, { ...request, backend: "auto" }, new AbortController().signal);
+    expect(checked.copiedBecause).toEqual(["vm-b: device virtio-mem-pci"]);
+  });
+
+  it("says that a VM is paused, beside what its silent agent brings about", async () => {
+    const guests: Record<string, Guest> = {
+      "vm-a": { containers: [web()] },
+      "vm-b": { agent: "gone", hazards: { runState: "paused" } },
+    };
+    const refused = await refusal(guests);
+    expect(codes(refused)).toEqual(["MWARP_E_AGENT_UNREACHABLE", "MWARP_E_VM_UNREACHABLE"]);
+    expect(refused.message).toMatch(/vm-b does not run: QEMU says "paused"/);
   });
 
   it("asks for the memory before the freeze, counts it twice for cold", async () => {

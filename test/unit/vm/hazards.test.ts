@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { frameHoldingDevices, memoryEncryption, remapHazards } from "../../../src/vm/hazards.js";
+import { findHazards, frameHoldingDevices, memoryEncryption } from "../../../src/vm/hazards.js";
 import { PausedQemu } from "./paused-qemu.js";
 
 /** As QEMU prints it, shortened. */
@@ -48,7 +48,8 @@ describe("a device that holds on to frames of the guest", () => {
 describe("asked of a real QEMU", () => {
   it("nothing is in the way in a plain VM, and nothing encrypts it", async () => {
     await using qemu = await PausedQemu.start();
-    expect(await remapHazards(qemu.qmp)).toEqual([]);
+    // It is made to stand still before it has begun.
+    expect(await findHazards(qemu.qmp)).toEqual({ runState: "prelaunch", remap: [], change: [] });
     expect(await memoryEncryption(qemu.qmp)).toBeNull();
   });
 
@@ -69,26 +70,29 @@ describe("asked of a real QEMU", () => {
         ...["-device", "virtio-mem-pci,memdev=more0"],
       ],
     });
-    const hazards = await remapHazards(qemu.qmp);
-    expect(hazards).toContain("device ivshmem-plain");
-    expect(hazards).toContain("device virtio-mem-pci");
+    const { remap, change } = await findHazards(qemu.qmp);
+    expect(remap).toContain("device ivshmem-plain");
+    expect(remap).toContain("device virtio-mem-pci");
+    expect(change).toEqual([]);
   });
 
-  it("a migration of the VM itself is named while it lasts", async () => {
+  it("a migration of the VM itself is named while it lasts, as a hazard to copies, too", async () => {
     await using qemu = await PausedQemu.start();
     await qemu.qmp.execute("migrate-set-parameters", { "max-bandwidth": 1 });
     await qemu.qmp.execute("migrate", { uri: "exec:cat >/dev/null" });
-    expect(await remapHazards(qemu.qmp)).toEqual([
-      expect.stringMatching(/^a migration of the VM itself \((setup|active)\)$/),
+    const change = async (): Promise<readonly string[]> => (await findHazards(qemu.qmp)).change;
+    expect(await change()).toEqual([
+      expect.stringMatching(/^a migration or snapshot of the VM itself \((setup|active)\)$/),
     ]);
     await qemu.qmp.execute("migrate_cancel");
-    await expect.poll(() => remapHazards(qemu.qmp), { timeout: 10_000 }).toEqual([]);
+    await expect.poll(change, { timeout: 10_000 }).toEqual([]);
   });
 
   it("a measurement of its dirty rate is named while it lasts", async () => {
     await using qemu = await PausedQemu.start();
     await qemu.qmp.execute("calc-dirty-rate", { "calc-time": 1 });
-    expect(await remapHazards(qemu.qmp)).toEqual(["a measurement of its dirty rate"]);
-    await expect.poll(() => remapHazards(qemu.qmp), { timeout: 10_000 }).toEqual([]);
+    const remap = async (): Promise<readonly string[]> => (await findHazards(qemu.qmp)).remap;
+    expect(await remap()).toEqual(["a measurement of its dirty rate"]);
+    await expect.poll(remap, { timeout: 10_000 }).toEqual([]);
   });
 });
