@@ -36,6 +36,8 @@ export class MigrationService {
   readonly #deps: MigrationDeps;
   readonly #running = new Map<string, Running>();
   #recovering: Promise<RecoveryAction[]> | null = null;
+  /** Whether all that an earlier daemon left has been looked at once. What is tried again later waits in the engine's queue. */
+  #hasRecovered = false;
 
   constructor(deps: MigrationDeps) {
     this.#deps = deps;
@@ -51,7 +53,7 @@ export class MigrationService {
    */
   async start(request: MigrationRequest, signal: AbortSignal): Promise<string> {
     const { from, resolved } = await this.#resolve(request, signal);
-    if (this.#recovering !== null)
+    if (this.#recovering !== null && !this.#hasRecovered)
       throw new MwarpError("MWARP_E_BUSY", "recovery of earlier migrations is under way");
     const what = `migration to ${resolved.to}`;
     const hold = this.#deps.locks.take(resolved.container, { what });
@@ -126,6 +128,7 @@ export class MigrationService {
   recover(signal: AbortSignal): Promise<RecoveryAction[]> {
     this.#recovering ??= this.#recover(signal).finally(() => {
       this.#recovering = null;
+      this.#hasRecovered = true;
     });
     return this.#recovering;
   }

@@ -9,7 +9,7 @@ import type { DaemonLimits, DaemonLog, DaemonPorts } from "./ports.js";
 import { createWorld } from "./world.js";
 
 /** An agent answers within milliseconds; under emulation on a loaded host it has taken seconds. */
-const limits: DaemonLimits = { listing: 5_000, find: 20_000 };
+const limits: DaemonLimits = { listing: 5_000, find: 20_000, recoveryRetry: 5_000 };
 
 export function wirePorts(env: Environment, log: DaemonLog): DaemonPorts {
   const vms = new VmRegistry({ lab: labFile(env), attached: vmsFile(env) });
@@ -21,8 +21,15 @@ export function wirePorts(env: Environment, log: DaemonLog): DaemonPorts {
     inspector,
     agents,
     builder: createContainerBuilder(rootfsCacheDir(env)),
-    engine: new Engine(world, stateDir(env)),
+    engine: new Engine(world, stateDir(env), ownCommand()),
     limits,
     log,
   };
 }
+
+/** What this process was started with. */
+const ownCommand = (): [string, ...string[]] => [
+  process.execPath,
+  ...process.execArgv,
+  ...process.argv.slice(1),
+];

@@ -1,16 +1,24 @@
 /**
  * The dead-man helper's program. Reads its orders (one line), says "armed", and waits until its stdin ends. Without the
- * daemon's word of dismissal it then ends the stun. What it says goes to the daemon's log.
+ * daemon's word of dismissal it then ends the stun, and starts a daemon, which recovers the migration. What it says goes to
+ * the daemon's log.
  */
+import { spawn } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod/mini";
 import { toMwarpError } from "../errors.js";
 import { byteCount, gpa, hva } from "../units.js";
 import { VmEndpointSchema } from "../vm/endpoint.js";
+import { isAlive } from "../vm/process.js";
 import { type DeadManOrders, DISMISSAL } from "./dead-man.js";
+import { isOpen } from "./journals.js";
 import { endStun } from "./stun-end.js";
 
 /** What is not done by then is left to the next daemon's recovery, ms. Less than that one waits for us. */
 const END_MS = 100_000;
+
+/** A service manager, or somebody's next command, starts a daemon sooner than this, ms. */
+const RESTART_AFTER_MS = 2_000;
 
 const VmSchema = z.object({
   endpoint: VmEndpointSchema,
@@ -26,7 +34,12 @@ const VmSchema = z.object({
     hostPageBytes: z.pipe(z.number(), z.transform(byteCount)),
   }),
 });
-const OrdersSchema = z.object({ journalPath: z.string(), source: VmSchema, destination: VmSchema });
+const OrdersSchema = z.object({
+  journalPath: z.string(),
+  vms: z.array(VmEndpointSchema),
+  stun: z.nullable(z.object({ source: VmSchema, destination: VmSchema })),
+  restart: z.tuple([z.string()], z.string()),
+});
 
 const say = (message: string, orders: DeadManOrders): void =>
   void process.stderr.write(
@@ -34,12 +47,24 @@ const say = (message: string, orders: DeadManOrders): void =>
   );
 
 async function act(orders: DeadManOrders): Promise<void> {
+  const { journalPath, stun } = orders;
   try {
-    say(await endStun(orders.journalPath, orders, AbortSignal.timeout(END_MS)), orders);
+    if (stun !== null) say(await endStun(journalPath, stun, AbortSignal.timeout(END_MS)), orders);
   } catch (error) {
     say(toMwarpError(error).message, orders);
     process.exitCode = 1;
   }
+  await sleep(RESTART_AFTER_MS);
+  if (orders.vms.some(isAlive) && isOpen(journalPath)) restart(orders);
+}
+
+/** One that finds another daemon serving ends at once. */
+function restart(orders: DeadManOrders): void {
+  const [program, ...args] = orders.restart;
+  say("a daemon is started to recover the migration", orders);
+  const child = spawn(program, args, { detached: true, cwd: "/", stdio: ["ignore", 2, 2] });
+  child.on("error", (error) => say(`no daemon could be started: ${error.message}`, orders));
+  child.unref();
 }
 
 async function main(): Promise<void> {

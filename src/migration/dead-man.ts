@@ -1,21 +1,28 @@
 /**
- * The dead-man helper (I2): a process of its own that does nothing but wait for the daemon's end. A daemon that dies with
- * both VMs paused leaves them to it. Started before the freeze, dismissed after the stun.
+ * The dead-man helper (I1, I2): a process of its own that does nothing but wait for the daemon's end, from before the freeze to
+ * the end of the migration. A daemon that dies with both VMs paused leaves them to it; one that dies anywhere is started
+ * again by it, if nobody else does: what waits frozen for the journal's word gets it.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { MwarpError } from "../errors.js";
 import { distFile } from "../paths.js";
 import { limited } from "../vm/deferred.js";
+import type { VmEndpoint } from "../vm/types.js";
 import type { StunnedVms } from "./stun-end.js";
 
 /** A Node process starts in 0.2 s on an idle machine. */
 const START_TIMEOUT_MS = 20_000;
-/** What the daemon writes when no stun is left to end. */
+/** What the daemon writes when the migration has ended, or is left to be recovered by a living daemon. */
 export const DISMISSAL = "dismissed\n";
 
 /** First line on the helper's stdin. */
-export interface DeadManOrders extends StunnedVms {
+export interface DeadManOrders {
   readonly journalPath: string;
+  readonly vms: readonly VmEndpoint[];
+  /** Null for methods without a stun. */
+  readonly stun: StunnedVms | null;
+  /** Command that starts a daemon with this one's directories. */
+  readonly restart: readonly [string, ...string[]];
 }
 
 export class DeadMan {
@@ -50,7 +57,7 @@ export class DeadMan {
     return deadMan;
   }
 
-  /** Resolves when it waits for the daemon's end; no stun without. @throws MWARP_E_INTERNAL when it is not there */
+  /** Resolves when it waits for the daemon's end; no freeze and no stun without. @throws MWARP_E_INTERNAL when it is not there */
   async armed(): Promise<void> {
     await limited(this.#ready, {
       timeoutMs: START_TIMEOUT_MS,

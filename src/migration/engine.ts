@@ -8,10 +8,10 @@ import type { MemoryLayout } from "../vm/types.js";
 import { DEFAULT_COSTS } from "../warp/cost-model.js";
 import { freeOrphanedMemory } from "../warp/orphaned-memory.js";
 import { EventLog } from "./events.js";
-import { JournalStore } from "./journals.js";
+import { isOpen, JournalStore } from "./journals.js";
 import { planMigration } from "./plan.js";
 import type { MigrationWorld } from "./ports.js";
-import { isOpen, recoverAll } from "./recovery.js";
+import { recoverAll } from "./recovery.js";
 import { runMigration } from "./run.js";
 import { loadTable } from "./table-file.js";
 
@@ -37,9 +37,13 @@ export class Engine {
   /** Ends when the last migration in the queue has: two stuns of one VM must not overlap. */
   #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(world: MigrationWorld, stateDir: string) {
+  readonly #restart: readonly [string, ...string[]];
+
+  /** @param restart command that starts a daemon like this one, for when this one dies in a migration */
+  constructor(world: MigrationWorld, stateDir: string, restart: readonly [string, ...string[]]) {
     this.#world = world;
     this.#journals = new JournalStore(stateDir);
+    this.#restart = restart;
   }
 
   /** Starts a migration and returns at once. The caller sees to it that a container is moved only once at a time. */
@@ -139,6 +143,7 @@ export class Engine {
         costs: DEFAULT_COSTS,
         journalPath: this.#journals.path(id),
         startedAt: new Date().toISOString(),
+        restart: this.#restart,
         signal: abort.signal,
         onFreeze: () => {
           const ms = request.maxDowntimeMs;

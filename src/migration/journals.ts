@@ -1,6 +1,8 @@
 /** The journals of all migrations: `<stateDir>/migrations/<id>/journal`. Kept after the end: they are the audit trail. */
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
+import { readJournal } from "./journal.js";
+import { isTerminal } from "./states.js";
 
 export class JournalStore {
   readonly directory: string;
@@ -23,5 +25,15 @@ export class JournalStore {
     return readdirSync(this.directory)
       .filter((id) => existsSync(this.path(id)))
       .sort();
+  }
+}
+
+/** Whether a migration has not come to its end; one whose journal cannot be read has not. */
+export function isOpen(path: string): boolean {
+  try {
+    const contents = readJournal(path);
+    return contents !== null && !isTerminal(contents.state);
+  } catch {
+    return true;
   }
 }

@@ -44,16 +44,6 @@ export async function recoverAll(
   return actions;
 }
 
-/** Whether a migration has not come to its end; one whose journal cannot be read has not. */
-export function isOpen(path: string): boolean {
-  try {
-    const contents = readJournal(path);
-    return contents !== null && !isTerminal(contents.state);
-  } catch {
-    return true;
-  }
-}
-
 /** A helper that is just ending this migration's stun is waited for. */
 async function settle(
   world: MigrationWorld,

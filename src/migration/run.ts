@@ -4,6 +4,7 @@ import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
 import type { MigrationReport, MigrationRequest, Phase } from "../protocol/migration.js";
 import type { CostModel } from "../warp/cost-model.js";
 import { MigrationClock } from "./clock.js";
+import { DeadMan } from "./dead-man.js";
 import { Journal, type VmmIdentity } from "./journal.js";
 import { migrateCold } from "./methods/cold.js";
 import { callAgent, limits, resumeDestination, retireSource, type StepContext } from "./methods/common.js";
@@ -12,6 +13,7 @@ import type { MigrationVm, MigrationWorld } from "./ports.js";
 import { type Checked, preflight, Refusal } from "./preflight.js";
 import { buildReport, emptyTally, type Tally } from "./report.js";
 import { StepRunner, type UndoActions } from "./runner.js";
+import type { StunnedVms } from "./stun-end.js";
 import { saveTable } from "./table-file.js";
 
 export interface RunInput {
@@ -21,6 +23,8 @@ export interface RunInput {
   readonly journalPath: string;
   readonly costs: CostModel;
   readonly startedAt: string;
+  /** Command that starts a daemon like this one. */
+  readonly restart: readonly [string, ...string[]];
   /** Cancel or time limit; its reason is the MwarpError that is reported. Without effect after the commit. */
   readonly signal: AbortSignal;
   /** The container is about to stand still. */
@@ -81,6 +85,12 @@ async function migrate(
     method: input.request.method,
     vms: { from: identity(checked.source), to: identity(checked.destination) },
   });
+  const deadMan = DeadMan.start({
+    journalPath: input.journalPath,
+    vms: [checked.source.endpoint, checked.destination.endpoint],
+    stun: stunnedVms(checked),
+    restart: input.restart,
+  });
   const runner = new StepRunner(journal, clock, input.signal, {
     onPhase: (phase) => input.onPhase(phase, clock.elapsed()),
     onCommitted: () => input.onCommitted(clock.elapsed()),
@@ -95,6 +105,7 @@ async function migrate(
     tally,
     onFreeze: input.onFreeze,
     onNote: input.onNote,
+    deadMan,
     pokes: [],
     table: null,
   };
@@ -102,7 +113,7 @@ async function migrate(
   try {
     const method = (): Promise<void> =>
       input.request.method === "warp"
-        ? migrateWarp(runner, context, input.costs, input.journalPath)
+        ? migrateWarp(runner, context, input.costs)
         : migrateCold(runner, context);
     const failure = await attempt(runner, method, input.signal);
     if (failure !== null) {
@@ -124,8 +135,17 @@ async function migrate(
     return { outcome: "committed", error: null, phase: "retire" };
   } finally {
     tally.channelBytes = channelBytes(checked) - channelBefore;
+    deadMan.dismiss();
     journal.close();
   }
+}
+
+function stunnedVms({ source, destination, layouts }: Checked): StunnedVms | null {
+  if (layouts === null) return null;
+  return {
+    source: { endpoint: source.endpoint, layout: layouts.source },
+    destination: { endpoint: destination.endpoint, layout: layouts.destination },
+  };
 }
 
 /** The container runs by now. A table that cannot be kept is no reason to call anything failed. */

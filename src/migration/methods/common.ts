@@ -8,6 +8,7 @@ import type { MigrationRequest } from "../../protocol/migration.js";
 import type { WarpTable } from "../../warp/table.js";
 import { ChunkCollector, inChunks } from "../chunks.js";
 import type { MigrationClock } from "../clock.js";
+import type { DeadMan } from "../dead-man.js";
 import type { MigrationVm } from "../ports.js";
 import type { Checked } from "../preflight.js";
 import type { Tally } from "../report.js";
@@ -24,6 +25,8 @@ export interface StepContext {
   readonly tally: Tally;
   readonly onFreeze: () => void;
   readonly onNote: (message: string) => void;
+  /** Acts should this process die. */
+  readonly deadMan: Pick<DeadMan, "armed">;
   /** Words to write into the restored tasks before they run; known once the skeleton was rewritten. */
   pokes: Poke[];
   /** What the committing stun found; null for methods without one. */
@@ -56,6 +59,7 @@ export async function prepareBoth(context: StepContext): Promise<void> {
   await checked.sourceAgent.call("source.prepare", { migration: id, name: spec.name }, options);
   await deliverRootfs(checked.destinationAgent, spec.rootfs, checked.rootfsFile, signal);
   await checked.destinationAgent.call("destination.prepare", { migration: id, spec }, options);
+  await context.deadMan.armed();
 }
 
 export async function freezeSource(context: StepContext): Promise<Tasks> {

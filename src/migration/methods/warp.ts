@@ -10,7 +10,6 @@ import type { ExchangePieces } from "../../warp/backends/exchange-pieces.js";
 import { encodeExchange } from "../../warp/backends/exchange-record.js";
 import type { CostModel } from "../../warp/cost-model.js";
 import { toRuns, type WantedPages, wantedPages } from "../../warp/page-ranges.js";
-import { DeadMan } from "../dead-man.js";
 import type { MigrationVm } from "../ports.js";
 import type { Tally } from "../report.js";
 import type { StepRunner } from "../runner.js";
@@ -33,23 +32,15 @@ const DEFAULT_MAX_STUN_MS = 10_000;
 interface Sessions {
   readonly source: VmSession;
   readonly destination: VmSession;
-  /** Ends the stun should this process die in it. */
-  readonly deadMan: DeadMan;
 }
 
 /** Runs to the commit; what is left is the same for all methods. */
-export async function migrateWarp(
-  run: StepRunner,
-  context: StepContext,
-  costs: CostModel,
-  journalPath: string,
-): Promise<void> {
+export async function migrateWarp(run: StepRunner, context: StepContext, costs: CostModel): Promise<void> {
   let opened: Sessions | null = null;
   try {
     const sessions = await run.step("prepare", async () => {
-      opened = await openSessions(context, journalPath);
+      opened = await openSessions(context);
       await prepareBoth(context);
-      await opened.deadMan.armed();
       return opened;
     });
     await run.step("freeze", () => freezeSource(context));
@@ -74,7 +65,7 @@ export async function migrateWarp(
   }
 }
 
-async function openSessions(context: StepContext, journalPath: string): Promise<Sessions> {
+async function openSessions(context: StepContext): Promise<Sessions> {
   const { checked, request, signal } = context;
   if (checked.layouts === null) throw new MwarpError("MWARP_E_INTERNAL", "warp without memory layouts");
   const useLibrary = request.backend !== "copy";
@@ -92,12 +83,7 @@ async function openSessions(context: StepContext, journalPath: string): Promise<
         "the memory of these VMs must not be remapped; use --backend copy",
       );
     }
-    const orders = {
-      journalPath,
-      source: { endpoint: from.endpoint, layout: checked.layouts.source },
-      destination: { endpoint: to.endpoint, layout: checked.layouts.destination },
-    };
-    return { source, destination, deadMan: DeadMan.start(orders) };
+    return { source, destination };
   } catch (error) {
     source.close();
     destination?.close();
@@ -108,7 +94,6 @@ async function openSessions(context: StepContext, journalPath: string): Promise<
 function closeSessions(sessions: Sessions | null): void {
   sessions?.source.close();
   sessions?.destination.close();
-  sessions?.deadMan.dismiss();
 }
 
 /** Rewrites the skeleton on its way through the host; what it lists to be warped is what the stun must deliver. */
@@ -130,14 +115,14 @@ async function populate(context: StepContext, wanted: WantedPages): Promise<void
 }
 
 /** What the stuns of one migration have in common. */
-type StunFacts = Omit<StunInput, "onNote" | "onStun"> & Pick<Sessions, "deadMan">;
+type StunFacts = Omit<StunInput, "onNote" | "onStun">;
 
 async function warp(context: StepContext, facts: StunFacts, allWanted: WantedPages): Promise<void> {
   const { clock } = context;
   let wanted = allWanted;
   for (let attempt = 0; ; attempt++) {
     context.signal.throwIfAborted();
-    await facts.deadMan.armed();
+    await context.deadMan.armed();
     const outcome = await stun(
       {
         ...facts,
