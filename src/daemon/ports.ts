@@ -61,6 +61,8 @@ export interface MigrationEngine {
   recover(signal: AbortSignal): Promise<RecoveryAction[]>;
   /** The mWarp table that is kept of a migration. @throws MWARP_E_MIGRATION_UNKNOWN */
   table(id: string): TableRun[];
+  /** Ids of migrations that have not come to their end and have this VM in them. */
+  involving(endpoint: VmEndpoint): string[];
   /** Gives back what VMs that have ended left in memory: bytes, or null when that must wait for a recovery. */
   reclaim(signal: AbortSignal): Promise<number | null>;
 }

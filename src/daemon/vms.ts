@@ -6,7 +6,7 @@ import { errorBody } from "./errors.js";
 import { type ExecCall, streamExec } from "./exec.js";
 import type { DaemonPorts } from "./ports.js";
 
-type VmPorts = Pick<DaemonPorts, "vms" | "inspector" | "agents" | "limits">;
+type VmPorts = Pick<DaemonPorts, "vms" | "inspector" | "agents" | "engine" | "limits">;
 
 export class VmService {
   readonly #ports: VmPorts;
@@ -27,8 +27,13 @@ export class VmService {
     return this.#look(endpoint, signal);
   }
 
-  /** Forgets a VM; it runs on. @throws MWARP_E_VM_UNKNOWN */
+  /** Forgets a VM; it runs on. @throws MWARP_E_VM_UNKNOWN; MWARP_E_BUSY while a migration needs it, or its recovery does */
   detach(name: string): void {
+    const [migration] = this.#ports.engine.involving(this.#ports.vms.get(name));
+    if (migration !== undefined)
+      throw new MwarpError("MWARP_E_BUSY", `${name} is needed by migration ${migration}`, {
+        hint: `Wait for it: mwarp wait ${migration}; or settle it: mwarp recover`,
+      });
     this.#ports.vms.detach(name);
     this.#ports.agents.forget(name);
   }

@@ -7,7 +7,9 @@ import type { Channel } from "./channel.js";
 
 export type ChunkHandler = (data: Uint8Array, meta: { fd?: number }) => void | Promise<void>;
 
-const isErrorCode = (code: string): code is ErrorCode => (errorCodes as readonly string[]).includes(code);
+/** What an agent may call its failure. Whether a migration needs recovery the host alone knows. */
+const isErrorCode = (code: string): code is ErrorCode =>
+  code !== "MWARP_E_NEEDS_RECOVERY" && (errorCodes as readonly string[]).includes(code);
 
 /** The agent's word for what went wrong, as an error of ours. */
 export function agentError(method: string, json: unknown): MwarpError {

@@ -4,11 +4,12 @@ import { mkdirSync } from "node:fs";
 import { MwarpError } from "../errors.js";
 import type { MigrationPlan, RecoveryAction } from "../protocol/api.js";
 import type { MigrationEvent, MigrationReport, MigrationRequest, TableRun } from "../protocol/migration.js";
-import type { MemoryLayout } from "../vm/types.js";
+import type { MemoryLayout, VmEndpoint } from "../vm/types.js";
 import { DEFAULT_COSTS } from "../warp/cost-model.js";
 import { freeOrphanedMemory } from "../warp/orphaned-memory.js";
 import { EventLog } from "./events.js";
-import { isOpen, JournalStore } from "./journals.js";
+import type { VmmIdentity } from "./journal.js";
+import { JournalStore, type OpenMigration } from "./journals.js";
 import { planMigration } from "./plan.js";
 import type { MigrationWorld } from "./ports.js";
 import { recoverAll } from "./recovery.js";
@@ -73,7 +74,21 @@ export class Engine {
   }
 
   async plan(request: MigrationRequest, signal: AbortSignal): Promise<MigrationPlan> {
-    return planMigration(this.#world, request, signal);
+    return planMigration(this.#world, request, this.#unsettled(), signal);
+  }
+
+  /** Ids of migrations that have not come to their end and have this VM in them, running or left to be recovered. */
+  involving({ pid, startTime }: VmEndpoint): string[] {
+    const same = (vm: VmmIdentity): boolean => vm.pid === pid && vm.startTime === startTime;
+    return this.#journals
+      .open()
+      .filter(({ head }) => head !== null && (same(head.vms.from) || same(head.vms.to)))
+      .map(({ id }) => id);
+  }
+
+  /** What an earlier daemon, or a rollback that could not be finished, has left. */
+  #unsettled(): OpenMigration[] {
+    return this.#journals.open().filter(({ id }) => !this.#running.has(id));
   }
 
   /** The mWarp table that is kept of a migration. @throws MWARP_E_MIGRATION_UNKNOWN */
@@ -87,7 +102,7 @@ export class Engine {
    */
   reclaim(signal: AbortSignal): Promise<number | null> {
     return this.#enqueue(async () => {
-      if (this.#journals.ids().some((id) => isOpen(this.#journals.path(id)))) return null;
+      if (this.#journals.open().length > 0) return null;
       const living: { pid: number; layout: MemoryLayout }[] = [];
       for (const name of this.#world.vmNames()) {
         const vm = this.#world.vm(name);
@@ -144,6 +159,7 @@ export class Engine {
         journalPath: this.#journals.path(id),
         startedAt: new Date().toISOString(),
         restart: this.#restart,
+        unsettled: this.#unsettled(),
         signal: abort.signal,
         onFreeze: () => {
           const ms = request.maxDowntimeMs;

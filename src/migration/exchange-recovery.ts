@@ -2,14 +2,14 @@
  * A daemon that died inside the stun leaves two paused VMs whose frames may be exchanged although the commit was never
  * journaled. Before either VM runs again every frame goes back (I2).
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { MwarpError } from "../errors.js";
 import type { BackingFile, BackingReader } from "../vm/backing.js";
 import type { MemoryLayout, VmEndpoint } from "../vm/types.js";
 import type { VmmLibrary } from "../vm/vmm-library.js";
 import { decodeExchange } from "../warp/backends/exchange-record.js";
 import { type OpenFiles, openFiles, putBack } from "../warp/backends/put-back.js";
-import { exchangeFile } from "./journal.js";
+import { dropExchangeRecord, exchangeFile } from "./journal.js";
 import { VmSession } from "./vm-session.js";
 
 const PAUSE_TIMEOUT_MS = 20_000;
@@ -33,7 +33,10 @@ export async function takeBackExchange(
   destination: ExchangedVm | null,
   signal: AbortSignal,
 ): Promise<void> {
-  const record = decodeExchange(readFileSync(exchangeFile(journalPath)));
+  const file = exchangeFile(journalPath);
+  // Put back, and forgotten, before.
+  if (!existsSync(file)) return;
+  const record = decodeExchange(readFileSync(file));
   const sessions: VmSession[] = [];
   const open = async (vm: ExchangedVm | null): Promise<VmSession | null> => {
     if (vm === null) return null;
@@ -55,6 +58,8 @@ export async function takeBackExchange(
       if (session !== null) ready.push(await readySide(session, side, files));
     for (const { library, backing, side, handles } of ready)
       await putBack(record, record[side], { library, backing }, handles);
+    // Both VMs still stand still: from here on frames may be exchanged anew.
+    dropExchangeRecord(journalPath);
   } finally {
     for (const session of sessions) session.close();
   }

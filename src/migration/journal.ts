@@ -15,6 +15,8 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  rmSync,
+  statSync,
   truncateSync,
   writeSync,
 } from "node:fs";
@@ -40,6 +42,8 @@ export const JournalHeadSchema = z.object({
   method: MigrationMethodSchema,
   /** Identity of both VMM processes: a VM of the same name that was started later holds nothing of this migration. */
   vms: z.object({ from: VmmIdentitySchema, to: VmmIdentitySchema }),
+  /** Boots of both guests (random/boot_id): one that has booted since holds nothing of it either. */
+  boots: z.object({ from: z.string(), to: z.string() }).optional(),
   /** ISO 8601. */
   at: z.string(),
 });
@@ -80,6 +84,15 @@ export interface JournalContents {
 
 /** The exchange record (warp/backends/exchange-record.ts) that belongs to a journal. */
 export const exchangeFile = (journalPath: string): string => `${journalPath}.exchange`;
+
+/** A file system that keeps it against our will does no harm: while its journal is open no VM of it exchanges anything. */
+export function dropExchangeRecord(journalPath: string): void {
+  try {
+    rmSync(exchangeFile(journalPath), { force: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EROFS") throw error;
+  }
+}
 
 const encodeRecord = (record: JournalRecord): string => {
   const json = JSON.stringify(record);
@@ -201,7 +214,7 @@ export class Journal {
 
   /** Opens the journal of a migration that another process began, to finish it. */
   static reopen(path: string, contents: JournalContents): Journal {
-    truncateSync(path, contents.soundBytes);
+    if (statSync(path).size > contents.soundBytes) truncateSync(path, contents.soundBytes);
     return new Journal(path, openSync(path, "a", 0o600), contents.state, contents.soundBytes);
   }
 
@@ -224,6 +237,14 @@ export class Journal {
       closeSync(fd);
     }
     this.#append({ kind: "exchange", at: new Date().toISOString() });
+  }
+
+  /**
+   * Every frame has been put back: a later recovery must not do it again, over what was exchanged since. Without the file there is
+   * nothing to take back.
+   */
+  forgetExchange(): void {
+    dropExchangeRecord(this.path);
   }
 
   /** Moves to a state. The record is on disk when this returns; from then on the state holds whoever dies. */

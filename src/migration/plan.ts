@@ -2,6 +2,7 @@
 import { errorTable, toMwarpError } from "../errors.js";
 import type { ErrorBody, MigrationPlan } from "../protocol/api.js";
 import type { MigrationRequest } from "../protocol/migration.js";
+import type { OpenMigration } from "./journals.js";
 import type { MigrationWorld } from "./ports.js";
 import { type Checked, preflight, Refusal } from "./preflight.js";
 import type { Reason } from "./reasons.js";
@@ -11,6 +12,7 @@ import { methodSteps } from "./states.js";
 export async function planMigration(
   world: MigrationWorld,
   request: MigrationRequest,
+  unsettled: readonly OpenMigration[],
   signal: AbortSignal,
 ): Promise<MigrationPlan> {
   const base = {
@@ -21,7 +23,7 @@ export async function planMigration(
     steps: [...methodSteps[request.method], "resume", "retire"],
   };
   try {
-    const checked = await preflight(world, request, signal);
+    const checked = await preflight(world, request, unsettled, signal);
     return {
       ...base,
       from: checked.source.endpoint.name,

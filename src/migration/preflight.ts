@@ -10,6 +10,7 @@ import type { ContainerState } from "../protocol/container.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, MemoryLayout } from "../vm/types.js";
+import type { OpenMigration } from "./journals.js";
 import type { AgentCaller, MigrationVm, MigrationWorld } from "./ports.js";
 import {
   backingReasons,
@@ -18,6 +19,7 @@ import {
   hazardReasons,
   memoryReasons,
   type Reason,
+  unsettledReasons,
 } from "./reasons.js";
 
 /** Time limits for a guest's answers, ms. */
@@ -80,11 +82,13 @@ const NO_SIDE: Side = { agent: null, info: null, backing: null, hazards: null };
 /**
  * Finds the container and checks all that can be asked before the freeze.
  *
+ * @param unsettled migrations that are not at their end and run no more
  * @throws Refusal with every reason found
  */
 export async function preflight(
   world: MigrationWorld,
   request: MigrationRequest,
+  unsettled: readonly OpenMigration[],
   signal: AbortSignal,
 ): Promise<Checked> {
   const reasons: Reason[] = [];
@@ -104,6 +108,7 @@ export async function preflight(
     [destination, there],
   ] as const) {
     if (vm === null) continue;
+    reasons.push(...unsettledReasons(request, vm.endpoint, unsettled));
     reasons.push(...backingReasons(request, vm.endpoint, backing));
     if (hazards !== null) reasons.push(...hazardReasons(request, vm.endpoint.name, hazards));
   }

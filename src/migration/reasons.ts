@@ -4,6 +4,8 @@ import type { AgentResult, GuestInfo } from "../protocol/agent.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, VmEndpoint } from "../vm/types.js";
+import type { VmmIdentity } from "./journal.js";
+import type { OpenMigration } from "./journals.js";
 import { versionAtLeast } from "./versions.js";
 
 /** CRIU below 4.0 fails in runc's action scripts (3.17 hits a BUG(); tried). */
@@ -146,4 +148,27 @@ export function hazardReasons(request: MigrationRequest, vm: string, hazards: Vm
         hint: "--backend copy or auto copies instead.",
       });
   return reasons;
+}
+
+/**
+ * A migration that was never settled may still have frames to put back: of what is exchanged after it, it would destroy the
+ * contents. One whose journal cannot be read may concern any VM.
+ */
+export function unsettledReasons(
+  request: MigrationRequest,
+  { name, pid, startTime }: VmEndpoint,
+  unsettled: readonly OpenMigration[],
+): Reason[] {
+  if (request.method !== "warp") return [];
+  const same = (vm: VmmIdentity): boolean => vm.pid === pid && vm.startTime === startTime;
+  return unsettled
+    .filter(({ head }) => head === null || same(head.vms.from) || same(head.vms.to))
+    .map(({ id, head }) => ({
+      code: "MWARP_E_BUSY",
+      message:
+        head === null
+          ? `the journal of migration ${id} cannot be read: it may concern ${name}`
+          : `migration ${id} of ${head.container} has left ${name} unsettled`,
+      hint: "Settle it first: mwarp recover.",
+    }));
 }

@@ -5,13 +5,17 @@
  * destination does: it is thawed, and the source is cleared. The owner is served first and does not wait for the other
  * side; a VM that has ended has nothing to clear. All of it is idempotent: recovery may be cut short and run again.
  */
-import { MwarpError, toMwarpError } from "../errors.js";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
 import type { RecoveryAction } from "../protocol/api.js";
+import { isAlive } from "../vm/process.js";
 import { type ExchangedVm, takeBackExchange } from "./exchange-recovery.js";
-import { Journal, type JournalContents, readJournal, type VmmIdentity } from "./journal.js";
+import { type JournalContents, readJournal, type VmmIdentity } from "./journal.js";
 import type { JournalStore } from "./journals.js";
 import { callAgent, limits } from "./methods/common.js";
 import type { MigrationVm, MigrationWorld } from "./ports.js";
+import { RecoveryJournal } from "./recovery-journal.js";
+import { UNDO_PATIENCE_MS } from "./runner.js";
 import { isTerminal, owner, stateMeaning } from "./states.js";
 import { withJournal } from "./stun-end.js";
 
@@ -24,7 +28,7 @@ interface Sides {
 interface Open {
   readonly id: string;
   readonly contents: JournalContents;
-  readonly journal: Journal;
+  readonly journal: RecoveryJournal;
   readonly signal: AbortSignal;
 }
 
@@ -72,14 +76,16 @@ async function recoverOne(
   }
   if (contents === null || isTerminal(contents.state)) return null;
   const { head } = contents;
-  const sides = {
-    source: find(world, head.from, head.vms.from),
-    destination: find(world, head.to, head.vms.to),
-  };
-  const journal = Journal.reopen(path, contents);
+  const journal = new RecoveryJournal(path, contents);
   try {
+    const sides = {
+      source: find(world, head.from, head.vms.from),
+      destination: find(world, head.to, head.vms.to),
+    };
     const open = { id, contents, journal, signal };
-    return owner(contents.state) === "destination" ? await goForward(open, sides) : await goBack(open, sides);
+    const action =
+      owner(contents.state) === "destination" ? await goForward(open, sides) : await goBack(open, sides);
+    return journal.failure === null ? action : { ...action, ...unwritten(action, journal.failure) };
   } catch (error) {
     const { state } = journal;
     const message = `${toMwarpError(error).message} (state ${state}: ${stateMeaning[state]})`;
@@ -89,55 +95,107 @@ async function recoverOne(
   }
 }
 
-/** The very VM of the journal, if it lives. One of the same name that was started later is another VM. */
-function find(world: MigrationWorld, name: string, { pid, startTime }: VmmIdentity): MigrationVm | null {
-  const vm = world.vm(name);
-  if (vm === undefined || vm.isGone()) return null;
-  return vm.endpoint.pid === pid && vm.endpoint.startTime === startTime ? vm : null;
+/** What was done stands; as the journal does not say so, all of it is done once more later. */
+const unwritten = (
+  done: RecoveryAction,
+  failure: MwarpError,
+): Pick<RecoveryAction, "outcome" | "message"> => ({
+  outcome: "pending",
+  message: `${done.message}; ${failure.message}`,
+});
+
+/**
+ * The very VM of the journal, whatever it is called now; null when it has ended. One of the same name that was started later is
+ * another VM.
+ * @throws MWARP_E_VM_UNKNOWN for one that lives and that nobody has attached: what it holds of the container is not lost
+ */
+function find(world: MigrationWorld, name: string, identity: VmmIdentity): MigrationVm | null {
+  for (const known of world.vmNames()) {
+    const vm = world.vm(known);
+    if (vm === undefined || vm.isGone()) continue;
+    if (vm.endpoint.pid === identity.pid && vm.endpoint.startTime === identity.startTime) return vm;
+  }
+  if (!isAlive(identity)) return null;
+  throw new MwarpError(
+    "MWARP_E_VM_UNKNOWN",
+    `${name} (pid ${identity.pid}) runs, but is not attached any more`,
+    {
+      hint: "Attach it again (mwarp vm attach); then: mwarp recover.",
+    },
+  );
+}
+
+/** Whether the guest has booted since the migration began: nothing of it, and no container, has outlived that. */
+async function hasRebooted(vm: MigrationVm, boot: string | undefined): Promise<boolean> {
+  if (boot === undefined) return false;
+  const agent = await vm.agent();
+  const { bootId } = await agent.call("info", {}, { timeoutMs: limits.quick });
+  return bootId !== boot;
 }
 
 async function goForward(open: Open, { source, destination }: Sides): Promise<RecoveryAction> {
-  const { id, contents, journal } = open;
-  if (destination === null) {
-    if (source !== null) await callAgent(source, "source.retire", id);
-    return lost(open, contents.head.to);
+  const { id, contents, journal, signal } = open;
+  const { head } = contents;
+  if (destination !== null) await destination.ensureRunning(signal);
+  if (destination === null || (await hasRebooted(destination, head.boots?.to))) {
+    if (source !== null) await clear(source, "source.retire", id, signal);
+    return lost(open, head.to);
   }
-  await destination.ensureRunning(open.signal);
   if (contents.state === "committed") {
     const agent = await destination.agent();
     const pokes = [...contents.pokes];
     await agent.call("destination.resume", { migration: id, pokes }, { timeoutMs: limits.quick });
-    journal.enter("resumed", "recovered");
+    journal.enter("resumed");
   }
-  await callAgent(destination, "destination.finish", id);
-  if (source !== null) {
-    await source.ensureRunning(open.signal);
-    await callAgent(source, "source.retire", id);
+  // Neither side waits for the other, but with postcopy: there the source serves until the last page has come.
+  const finish = (): Promise<void> => finishDestination(destination, id);
+  const retire = async (): Promise<void> => {
+    if (source !== null) await clear(source, "source.retire", id, signal);
+  };
+  const ends = await Promise.allSettled([finish(), retire()]);
+  const failure = ends.find((end) => end.status === "rejected");
+  if (failure !== undefined) throw failure.reason;
+  journal.enter("retired");
+  return settled(open, head.to, "committed");
+}
+
+/** A guest forgets the oldest migrations that it has finished (record.ts). */
+async function finishDestination(destination: MigrationVm, id: string): Promise<void> {
+  try {
+    await callAgent(destination, "destination.finish", id);
+  } catch (error) {
+    if (!isMwarpError(error, "MWARP_E_MIGRATION_UNKNOWN")) throw error;
   }
-  journal.enter("retired", "recovered");
-  return settled(open, contents.head.to, "committed");
 }
 
 async function goBack(open: Open, { source, destination }: Sides): Promise<RecoveryAction> {
   const { id, contents, journal, signal } = open;
+  const { head } = contents;
   if (contents.exchanging && contents.state !== "aborting") {
     const vms = [await exchanged(source, signal), await exchanged(destination, signal)] as const;
     await takeBackExchange(journal.path, ...vms, signal);
   }
-  if (contents.state !== "aborting") journal.enter("aborting", "the daemon that ran it is gone");
-  const cleared =
-    destination === null ? null : await tried(() => clear(destination, "destination.abort", id, signal));
-  if (source === null) {
-    if (cleared !== null) throw cleared;
-    return lost(open, contents.head.from);
+  if (contents.state !== "aborting") journal.enter("aborting");
+  const clearing =
+    destination === null
+      ? Promise.resolve(null)
+      : tried(() => clear(destination, "destination.abort", id, signal));
+  // First the destination; but one that does not answer holds the source up only for a moment (see StepRunner.rollBack).
+  await Promise.race([clearing, sleep(UNDO_PATIENCE_MS, null, { ref: false })]);
+  if (source !== null) await source.ensureRunning(signal);
+  if (source === null || (await hasRebooted(source, head.boots?.from))) {
+    const failure = await clearing;
+    if (failure !== null) throw failure;
+    return lost(open, head.from);
   }
   await clear(source, "source.abort", id, signal);
+  const cleared = await clearing;
   if (cleared !== null) {
-    const message = `${contents.head.container} runs on ${contents.head.from}; ${contents.head.to} could not be cleared: ${cleared.message}`;
-    return { ...pending(id, contents.head.container, message), vm: contents.head.from };
+    const message = `${head.container} runs on ${head.from}; ${head.to} could not be cleared: ${cleared.message}`;
+    return { ...pending(id, head.container, message), vm: head.from };
   }
-  journal.enter("aborted", "recovered");
-  return settled(open, contents.head.from, "aborted");
+  journal.enter("aborted");
+  return settled(open, head.from, "aborted");
 }
 
 async function exchanged(vm: MigrationVm | null, signal: AbortSignal): Promise<ExchangedVm | null> {
@@ -149,7 +207,7 @@ async function exchanged(vm: MigrationVm | null, signal: AbortSignal): Promise<E
 
 async function clear(
   vm: MigrationVm,
-  method: "source.abort" | "destination.abort",
+  method: "source.abort" | "source.retire" | "destination.abort",
   id: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -172,7 +230,7 @@ function settled({ id, contents }: Open, vm: string, outcome: "committed" | "abo
 }
 
 function lost({ id, contents, journal }: Open, vm: string): RecoveryAction {
-  journal.enter("lost", `${vm} has ended`);
+  journal.enter("lost");
   const { container } = contents.head;
   const outcome = vm === contents.head.to ? "committed" : "aborted";
   return { migration: id, container, vm: null, outcome, message: `${container} ended with ${vm}` };

@@ -1,11 +1,12 @@
 /** One migration from preflight to its report. Owns the order of things; what each thing does lies in methods/. */
 import { dirname } from "node:path";
-import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
+import { MwarpError, toMwarpError } from "../errors.js";
 import type { MigrationReport, MigrationRequest, Phase } from "../protocol/migration.js";
 import type { CostModel } from "../warp/cost-model.js";
 import { MigrationClock } from "./clock.js";
 import { DeadMan } from "./dead-man.js";
 import { Journal, type VmmIdentity } from "./journal.js";
+import type { OpenMigration } from "./journals.js";
 import { migrateCold } from "./methods/cold.js";
 import { callAgent, limits, resumeDestination, retireSource, type StepContext } from "./methods/common.js";
 import { migrateWarp } from "./methods/warp.js";
@@ -15,6 +16,7 @@ import { buildReport, emptyTally, type Tally } from "./report.js";
 import { StepRunner, type UndoActions } from "./runner.js";
 import type { StunnedVms } from "./stun-end.js";
 import { saveTable } from "./table-file.js";
+import { Unsettled } from "./unsettled.js";
 
 export interface RunInput {
   readonly id: string;
@@ -23,6 +25,8 @@ export interface RunInput {
   readonly journalPath: string;
   readonly costs: CostModel;
   readonly startedAt: string;
+  /** Migrations that are not at their end and run no more. */
+  readonly unsettled: readonly OpenMigration[];
   /** Command that starts a daemon like this one. */
   readonly restart: readonly [string, ...string[]];
   /** Cancel or time limit; its reason is the MwarpError that is reported. Without effect after the commit. */
@@ -49,7 +53,7 @@ export async function runMigration(input: RunInput): Promise<MigrationReport> {
   clock.enter("preflight");
   input.onPhase("preflight", 0);
   try {
-    const checked = await preflight(input.world, input.request, input.signal);
+    const checked = await preflight(input.world, input.request, input.unsettled, input.signal);
     from = checked.source.endpoint.name;
     ending = await migrate(input, checked, clock, tally);
   } catch (error) {
@@ -84,6 +88,7 @@ async function migrate(
     to: checked.destination.endpoint.name,
     method: input.request.method,
     vms: { from: identity(checked.source), to: identity(checked.destination) },
+    boots: { from: checked.sourceInfo.bootId, to: checked.destinationInfo.bootId },
   });
   const deadMan = DeadMan.start({
     journalPath: input.journalPath,
@@ -117,9 +122,8 @@ async function migrate(
         : migrateCold(runner, context);
     const failure = await attempt(runner, method, input.signal);
     if (failure !== null) {
-      // The VMs stand still with memory that is neither here nor there: no guest can be asked for anything.
-      if (failure.code === "MWARP_E_NEEDS_RECOVERY")
-        return { outcome: "aborted", error: failure, phase: runner.phase };
+      // The VMs may stand still with memory that is neither here nor there, or nobody knows who has the container.
+      if (failure instanceof Unsettled) return { outcome: "aborted", error: failure, phase: runner.phase };
       if (!runner.committed) return await rollBack(runner, checked, clock, input.id, failure);
       input.onNote(`after the commit: ${failure.message}`);
     }
@@ -170,7 +174,7 @@ async function attempt(
     await body();
     return null;
   } catch (error) {
-    if (isMwarpError(error, "MWARP_E_NEEDS_RECOVERY")) return error;
+    if (error instanceof Unsettled) return error;
     return toMwarpError(signal.aborted && !runner.committed ? signal.reason : error);
   }
 }
@@ -206,11 +210,21 @@ function undoActions(
 ): UndoActions {
   return {
     abortSource: async () => {
-      await callAgent(vms.source, "source.abort", migration);
+      await askRunning(vms.source, "source.abort", migration);
       onSourceRuns();
     },
-    abortDestination: () => callAgent(vms.destination, "destination.abort", migration),
+    abortDestination: () => askRunning(vms.destination, "destination.abort", migration),
   };
+}
+
+/** A VM whose `stop` came too late for the stun may have come to stand still since. */
+async function askRunning(
+  vm: MigrationVm,
+  method: "source.abort" | "destination.abort",
+  migration: string,
+): Promise<void> {
+  await vm.ensureRunning(AbortSignal.timeout(limits.quick));
+  await callAgent(vm, method, migration);
 }
 
 function needsRecovery(cause: MwarpError, phase: Phase): Ending {

@@ -10,6 +10,7 @@ import type { MigrationClock } from "./clock.js";
 import { faultPoint, killPoint } from "./faults.js";
 import type { Journal } from "./journal.js";
 import { type ForwardStepName, forwardSteps, type StepName, steps, type Undo, undoPlan } from "./states.js";
+import { Unsettled } from "./unsettled.js";
 
 export type UndoActions = Readonly<Record<Exclude<Undo, "none">, () => Promise<void>>>;
 
@@ -23,7 +24,7 @@ export interface RunnerHooks {
 const RETRY_DELAYS_MS = [0, 100, 500, 2000] as const;
 
 /** How long an undo on one side may keep the other side waiting, ms. */
-const UNDO_PATIENCE_MS = 5_000;
+export const UNDO_PATIENCE_MS = 5_000;
 
 export class StepRunner {
   readonly #journal: Journal;
@@ -50,6 +51,11 @@ export class StepRunner {
     this.#journal.beginExchange(record);
   }
 
+  /** See Journal.forgetExchange. */
+  forgetExchange(): void {
+    this.#note(() => this.#journal.forgetExchange());
+  }
+
   get committed(): boolean {
     return ["committed", "resumed", "retired"].includes(this.#journal.state);
   }
@@ -65,7 +71,7 @@ export class StepRunner {
     this.#begun.push(name);
     this.#journal.begin(name, pokes);
     const result = await body(() => {
-      this.#journal.enter("committed");
+      this.#commit();
       this.#hooks.onCommitted();
     });
     if (to === "committed") {
@@ -77,6 +83,14 @@ export class StepRunner {
     killPoint(to);
     await faultPoint(to);
     return result;
+  }
+
+  #commit(): void {
+    try {
+      this.#journal.enter("committed");
+    } catch (error) {
+      throw Unsettled.mark(error);
+    }
   }
 
   /**

@@ -8,7 +8,7 @@ import { withLock } from "../lock.js";
 import { isAlive } from "../vm/process.js";
 import { ensureRunning } from "../vm/run-state.js";
 import { type ExchangedVm, takeBackExchange } from "./exchange-recovery.js";
-import { Journal, readJournal } from "./journal.js";
+import { Journal, type JournalContents, readJournal } from "./journal.js";
 
 /** How long recovery waits for a helper that ends the stun, ms: longer than that takes. */
 const WAIT_MS = 120_000;
@@ -46,20 +46,29 @@ export function endStun(journalPath: string, vms: StunnedVms, signal: AbortSigna
     if (state !== "populated" && state !== "committed") return `the migration was ${state}: no stun to end`;
     const source = alive(vms.source);
     const destination = alive(vms.destination);
-    if (state === "populated") {
-      if (exchanging)
-        await persistently(() => takeBackExchange(journalPath, source, destination, signal), signal);
-      const journal = Journal.reopen(journalPath, contents);
-      try {
-        journal.enter("aborting", "the daemon died in the stun");
-      } finally {
-        journal.close();
-      }
-    }
+    if (state === "populated" && exchanging)
+      await persistently(() => takeBackExchange(journalPath, source, destination, signal), signal);
     await persistently(() => goOn([source, destination], signal), signal);
     if (state === "committed") return "committed: both VMs go on";
-    return exchanging ? "every frame was put back, both VMs go on" : "both VMs go on";
+    const done = exchanging ? "every frame was put back, both VMs go on" : "both VMs go on";
+    // Last: a full disk keeps no VM paused. Without `committed` the source has the container in any case.
+    const unwritten = writeAborting(journalPath, contents);
+    return unwritten === null ? done : `${done}; ${unwritten}`;
   });
+}
+
+function writeAborting(journalPath: string, contents: JournalContents): string | null {
+  try {
+    const journal = Journal.reopen(journalPath, contents);
+    try {
+      journal.enter("aborting", "the daemon died in the stun");
+    } finally {
+      journal.close();
+    }
+    return null;
+  } catch (error) {
+    return toMwarpError(error).message;
+  }
 }
 
 const alive = (vm: ExchangedVm): ExchangedVm | null => (isAlive(vm.endpoint) ? vm : null);

@@ -5,7 +5,7 @@
  * - Nothing a guest said is trusted but the roots to walk from; frames come from its page tables, read while it is paused.
  * - All is validated before the first frame is exchanged; an exchange that cannot be committed is undone in the same stun.
  * - Both VMs continue, whatever happens, with one exception: memory that could be neither exchanged nor put back
- *   (MWARP_E_NEEDS_RECOVERY) must not be run on, so they stay paused.
+ *   (Unsettled) must not be run on, so they stay paused.
  * - A page that is missing ends the stun without a change; it is faulted in, and everything is walked again.
  */
 import { readFileSync } from "node:fs";
@@ -25,6 +25,7 @@ import type { WantedPages } from "../warp/page-ranges.js";
 import { type ExchangePlan, mappingBudget, plan } from "../warp/planner.js";
 import { buildTable, isComplete, type WarpTable } from "../warp/table.js";
 import { killPoint, staleTable } from "./faults.js";
+import { Unsettled } from "./unsettled.js";
 import type { VmSession } from "./vm-session.js";
 
 export interface StunInput {
@@ -40,6 +41,8 @@ export interface StunInput {
   readonly maxStunMs: number;
   /** Journals what is about to be exchanged, so that a death in the middle can be undone. */
   readonly onExchange: (pieces: ExchangePieces) => void;
+  /** Every frame is back where it was: what `onExchange` wrote down is to be forgotten. */
+  readonly onUndone: () => void;
   /** Journals the commit; when it throws, the exchange is undone. */
   readonly commit: () => void;
   readonly onNote: (message: string) => void;
@@ -78,12 +81,13 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
     const carriedOut = await carryOut(input, table, since);
     exchange = carriedOut.exchange;
     killPoint("exchanged");
-    await commitOrUndo(input.commit, exchange);
+    await commitOrUndo(input, exchange);
     committed = true;
     killPoint("stunned");
     return { kind: "committed", table, plan: carriedOut.plan };
-  } catch (error) {
-    sound = !isMwarpError(error, "MWARP_E_NEEDS_RECOVERY");
+  } catch (thrown) {
+    const error = Unsettled.mark(thrown);
+    sound = !(error instanceof Unsettled);
     throw error;
   } finally {
     if (sound) {
@@ -138,6 +142,8 @@ async function carryOut(input: StunInput, table: WarpTable, since: number): Prom
     const { exchange } = await execute(chosen, backends(input, table, backed));
     return { plan: chosen, exchange };
   } catch (error) {
+    // It says so of itself: everything is as before.
+    if (isMwarpError(error, "MWARP_E_WARP")) input.onUndone();
     const refused = input.backend === "auto" && chosen.remap.count > 0 && isMwarpError(error, "MWARP_E_WARP");
     if (!refused) throw error;
     input.onNote(`remapping was refused, so all is copied: ${error.message}`);
@@ -217,13 +223,17 @@ function backends(
   return { copier, exchanger };
 }
 
-async function commitOrUndo(commit: () => void, exchange: CompletedExchange | null): Promise<void> {
+async function commitOrUndo(
+  { commit, onUndone }: Pick<StunInput, "commit" | "onUndone">,
+  exchange: CompletedExchange | null,
+): Promise<void> {
   try {
     commit();
   } catch (error) {
     // A journal that may or may not say "committed" decides nothing: not for an undo, and not against one.
-    if (isMwarpError(error, "MWARP_E_NEEDS_RECOVERY")) throw error;
+    if (error instanceof Unsettled) throw error;
     await exchange?.undo();
+    onUndone();
     throw new MwarpError("MWARP_E_WARP", "the commit could not be written; the exchange was undone", {
       cause: error,
     });

@@ -58,6 +58,7 @@ export async function migrateWarp(run: StepRunner, context: StepContext, costs: 
       costs,
       maxStunMs: context.request.maxStunMs ?? DEFAULT_MAX_STUN_MS,
       onExchange: (pieces: ExchangePieces) => run.beginExchange(encodeExchange(pieces)),
+      onUndone: () => run.forgetExchange(),
     };
     await run.step("warp", (commit) => warp(context, { ...facts, commit }, wanted), context.pokes);
   } finally {

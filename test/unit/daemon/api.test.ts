@@ -373,10 +373,14 @@ describe("the daemon's life", () => {
     await stopped;
   });
 
-  it("stays when asked to end only if unused, while a VM is attached", async () => {
-    await using test = await serve(new FakeHost("vm-a"));
+  it("stays when asked to end only if unused, while a VM is attached, which cannot go while a migration needs it", async () => {
+    const host = new FakeHost("vm-a");
+    await using test = await serve(host);
     const client = new DaemonClient(test.socket);
     expect(await codeOf(client.shutdown({ ifUnused: true }))).toBe("MWARP_E_BUSY");
+    host.engine.needed = "vm-a";
+    expect(await codeOf(client.detachVm("vm-a"))).toBe("MWARP_E_BUSY");
+    host.engine.needed = "";
     await client.detachVm("vm-a");
     await client.shutdown({ ifUnused: true });
     await test.daemon.stopped;

@@ -273,6 +273,10 @@ export class FakeEngine implements MigrationEngine {
     return [{ ...place, source_kind: "exclusive", treatment: "exchange" }];
   }
 
+  /** Name of a VM that a migration needs. */
+  needed = "";
+  involving = ({ name }: VmEndpoint): string[] => (name === this.needed ? ["m-9"] : []);
+
   async reclaim(): Promise<number> {
     return 0;
   }

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { MwarpError } from "../../../src/errors.js";
+import type { JournalHead } from "../../../src/migration/journal.js";
+import type { OpenMigration } from "../../../src/migration/journals.js";
 import type { AgentCaller, MigrationVm, MigrationWorld } from "../../../src/migration/ports.js";
 import { preflight, Refusal } from "../../../src/migration/preflight.js";
 import { versionAtLeast } from "../../../src/migration/versions.js";
@@ -37,6 +39,7 @@ const info: GuestInfo = {
   taskStruct: { pidOffset: 0, mmOffset: 0, mmPgdOffset: 0 },
   kernelRootGpa: 4096,
 };
+const vmIdentity = { pid: 1, startTime: "1" };
 const shared = {
   kind: "shared-memfd",
   layout: { regions: [], bytes: 0, hostPageBytes: 4096 },
@@ -87,7 +90,7 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
     }) as unknown as AgentCaller;
   const vm = (name: string, guest: Guest): MigrationVm =>
     ({
-      endpoint: { name, vmmSocket: (guest.library ?? true) ? "/x" : null },
+      endpoint: { name, ...vmIdentity, vmmSocket: (guest.library ?? true) ? "/x" : null },
       memoryBacking: async () => guest.backing ?? shared,
       hazards: async () => ({ runState: "running", remap: [], change: [], ...guest.hazards }),
       isGone: () => false,
@@ -115,14 +118,21 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
 
 const request = moveWeb();
 
+const check = (
+  world: MigrationWorld,
+  request: MigrationRequest,
+  {
+    unsettled = [],
+    signal = new AbortController().signal,
+  }: { unsettled?: readonly OpenMigration[]; signal?: AbortSignal } = {},
+): ReturnType<typeof preflight> => preflight(world, request, unsettled, signal);
+
 async function refusal(
   guests: Record<string, Guest>,
   change: Partial<MigrationRequest> = {},
 ): Promise<Refusal> {
   const { world } = makeWorld(guests);
-  const outcome = await preflight(world, { ...request, ...change }, new AbortController().signal).catch(
-    (error: unknown) => error,
-  );
+  const outcome = await check(world, { ...request, ...change }).catch((error: unknown) => error);
   expect(outcome).toBeInstanceOf(Refusal);
   return outcome as Refusal;
 }
@@ -131,7 +141,7 @@ const codes = (refused: Refusal): string[] => refused.reasons.map(({ code }) => 
 describe("preflight", () => {
   it("passes a running container between two sound VMs and changes nothing", async () => {
     const { world, asked } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": {} });
-    const checked = await preflight(world, request, new AbortController().signal);
+    const checked = await check(world, request);
     expect(checked.source.endpoint.name).toBe("vm-a");
     expect(asked.sort()).toEqual(["vm-a info", "vm-a source.inspect", "vm-b info"]);
   });
@@ -176,7 +186,7 @@ describe("preflight", () => {
       },
       "vm-b": { info: { runcVersion: null, cpuFlags: ["sse2"] } },
     });
-    const refused = await preflight(world, request, new AbortController().signal).catch((error) => error);
+    const refused = await check(world, request).catch((error) => error);
     expect(codes(refused)).toEqual([
       "MWARP_E_CRIU_TOO_OLD",
       "MWARP_E_RUNC_TOO_OLD",
@@ -199,7 +209,7 @@ describe("preflight", () => {
   it("ends with the reason of a cancel, not with a refusal", async () => {
     const { world } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": { agent: "gone" } });
     const cancelled = new MwarpError("MWARP_E_CANCELLED", "cancelled");
-    await expect(preflight(world, request, AbortSignal.abort(cancelled))).rejects.toBe(cancelled);
+    await expect(check(world, request, { signal: AbortSignal.abort(cancelled) })).rejects.toBe(cancelled);
   });
 
   it("refuses a processor that keeps less state, which CRIU would only notice after the freeze", async () => {
@@ -212,7 +222,7 @@ describe("preflight", () => {
   it("does not ask for what a kernel only notes of its processor: another kernel has other words", async () => {
     const source = { containers: [web()], info: { cpuFlags: ["avx2", "sse2", "xtopology", "rep_good"] } };
     const { world } = makeWorld({ "vm-a": source, "vm-b": { info: { cpuFlags: ["avx2", "sse2"] } } });
-    await expect(preflight(world, request, new AbortController().signal)).resolves.toMatchObject({
+    await expect(check(world, request)).resolves.toMatchObject({
       container: { status: "running" },
     });
   });
@@ -222,7 +232,7 @@ describe("preflight", () => {
     ["nobody knows how much", 0],
   ])("lets go to a processor that keeps %s state", async (_, signalFrameBytes) => {
     const { world } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": { info: { signalFrameBytes } } });
-    await expect(preflight(world, request, new AbortController().signal)).resolves.toMatchObject({
+    await expect(check(world, request)).resolves.toMatchObject({
       container: { status: "running" },
     });
   });
@@ -230,7 +240,7 @@ describe("preflight", () => {
   it("lets cold move between VMs whose memory cannot be exchanged", async () => {
     const backing: MemoryBacking = { kind: "unsuitable", reason: "private" };
     const { world } = makeWorld({ "vm-a": { containers: [web()], backing }, "vm-b": { backing } });
-    const checked = await preflight(world, { ...request, method: "cold" }, new AbortController().signal);
+    const checked = await check(world, { ...request, method: "cold" });
     expect(checked.layouts).toBeNull();
   });
 
@@ -257,7 +267,7 @@ describe("preflight", () => {
     };
     expect((await refusal(guests, { backend: "remap" })).message).toMatch(/device virtio-mem-pci/);
     const { world } = makeWorld(guests);
-    const checked = await preflight(world, { ...request, backend: "auto" }, new AbortController().signal);
+    const checked = await check(world, { ...request, backend: "auto" });
     expect(checked.copiedBecause).toEqual(["vm-b: device virtio-mem-pci"]);
   });
 
@@ -271,15 +281,29 @@ describe("preflight", () => {
     expect(refused.message).toMatch(/vm-b does not run: QEMU says "paused"/);
   });
 
+  it("does not exchange frames of a VM that an earlier migration has left unsettled; over the network it may go", async () => {
+    const { world } = makeWorld({ "vm-a": { containers: [web()] }, "vm-b": {} });
+    const head = {
+      container: "old",
+      vms: { from: { pid: 8, startTime: "8" }, to: vmIdentity },
+    } as JournalHead;
+    for (const left of [head, null]) {
+      const unsettled = [{ id: "m-old", head: left }];
+      await expect(check(world, request, { unsettled })).rejects.toMatchObject({ code: "MWARP_E_BUSY" });
+      await expect(check(world, { ...request, method: "cold" }, { unsettled })).resolves.toBeDefined();
+    }
+    const others = { ...head, vms: { from: head.vms.from, to: head.vms.from } };
+    await expect(check(world, request, { unsettled: [{ id: "m-o", head: others }] })).resolves.toBeDefined();
+  });
+
   it("asks for the memory before the freeze, counts it twice for cold", async () => {
     const usage = { anonymousBytes: 1000 * MIB };
     const { world } = makeWorld({
       "vm-a": { containers: [web()], usage },
       "vm-b": { info: { memAvailableBytes: 1500 * MIB } },
     });
-    const signal = new AbortController().signal;
-    await expect(preflight(world, request, signal)).resolves.toBeDefined();
-    const cold = preflight(world, { ...request, method: "cold" }, signal);
+    await expect(check(world, request)).resolves.toBeDefined();
+    const cold = check(world, { ...request, method: "cold" });
     await expect(cold).rejects.toMatchObject({ code: "MWARP_E_NO_MEMORY" });
   });
 
@@ -300,7 +324,7 @@ describe("preflight", () => {
       "vm-a": { containers: [web()], usage },
       "vm-b": { info: { swapTotalBytes } },
     });
-    const outcome = preflight(world, request, new AbortController().signal);
+    const outcome = check(world, request);
     if (goes) await expect(outcome).resolves.toBeDefined();
     else {
       await expect(outcome).rejects.toMatchObject({ code: "MWARP_E_NO_MEMORY" });
