@@ -30,6 +30,8 @@ export interface MigrationDeps {
   readonly locks: ContainerLocks;
   readonly history: History;
   readonly log: DaemonLog;
+  /** A migration has ended and its journal has not. */
+  readonly onUnsettled: () => void;
 }
 
 export class MigrationService {
@@ -216,6 +218,7 @@ export class MigrationService {
     lock[Symbol.dispose]();
     this.#deps.history.save(record);
     wake(running);
+    if (report === null || report.error?.code === "MWARP_E_NEEDS_RECOVERY") this.#deps.onUnsettled();
   }
 
   #records(): MigrationRecord[] {

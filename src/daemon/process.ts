@@ -1,6 +1,5 @@
 /** The daemon's life: lock, listen, serve, end in order. */
 import { mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { MwarpError } from "../errors.js";
 import {
   daemonLockFile,
@@ -22,8 +21,6 @@ import { watchVms } from "./vm-watch.js";
 
 /** Open streams (logs -f, exec) may last this long once the daemon stops, ms. */
 const CLOSE_GRACE_MS = 500;
-/** Between two tries to settle what an earlier daemon left, ms. */
-const LONGEST_RETRY_MS = 60_000;
 
 export interface RunningDaemon {
   /** Begins the end: no new operations, migrations roll back or finish, then the socket goes. Idempotent. */
@@ -51,12 +48,12 @@ export async function startDaemon(env: Environment, ports: DaemonPorts): Promise
   const server = await listen(createApp(services, lifetime), daemonSocket(env));
   writeFileSync(daemonPidFile(env), `${process.pid}\n`, { mode: 0o644 });
   ports.log.info({ ...lifetime.build, runDir: runDir(env) }, "daemon serves");
-  const stopping = new AbortController();
-  void recoverInBackground(services.migrations, ports.log, ports.limits.recoveryRetry, stopping.signal);
+  // It begins before any request is served: until its first try has ended, no migration is started.
+  services.recoverer.kick();
   const watch = watchVms(ports);
   const end = async (): Promise<void> => {
     await begin.promise;
-    stopping.abort();
+    services.recoverer[Symbol.dispose]();
     ports.log.info({ migrations: services.migrations.running }, "daemon stops");
     watch[Symbol.dispose]();
     await services.migrations.drain();
@@ -67,31 +64,6 @@ export async function startDaemon(env: Environment, ports: DaemonPorts): Promise
     removeIfEmpty(runDir(env));
   };
   return { stop: lifetime.stop, stopped: end() };
-}
-
-/**
- * What an earlier daemon left open is settled at once; migrations wait for it, everything else does not. What cannot be
- * settled yet, because a VM or an agent does not answer, is tried again until it is, or until somebody else has done it.
- */
-async function recoverInBackground(
-  migrations: ReturnType<typeof createServices>["migrations"],
-  log: DaemonPorts["log"],
-  firstRetryMs: number,
-  stopping: AbortSignal,
-): Promise<void> {
-  let delay = firstRetryMs;
-  // The first try begins before any request is served: until it has ended, no migration is started.
-  while (!stopping.aborted) {
-    try {
-      const actions = await migrations.recover(stopping);
-      for (const action of actions) log.warn(action, "recovered a migration that was cut off");
-      if (actions.every(({ outcome }) => outcome !== "pending")) return;
-    } catch (err) {
-      log.error({ err }, "recovery failed; it is tried again");
-    }
-    await sleep(delay, null, { signal: stopping, ref: false }).catch(() => undefined);
-    delay = Math.min(delay * 2, LONGEST_RETRY_MS);
-  }
 }
 
 /** Nothing of a stopped daemon stays under /run; what a lab or others keep there stays. */

@@ -4,6 +4,7 @@ import { History } from "./history.js";
 import { ContainerLocks } from "./locks.js";
 import { MigrationService } from "./migrations.js";
 import type { DaemonLog, DaemonPorts } from "./ports.js";
+import { Recoverer } from "./recoverer.js";
 import { RunService } from "./run.js";
 import { VmService } from "./vms.js";
 
@@ -12,6 +13,7 @@ export interface Services {
   readonly containers: ContainerService;
   readonly runs: RunService;
   readonly migrations: MigrationService;
+  readonly recoverer: Recoverer;
   readonly locks: ContainerLocks;
   readonly log: DaemonLog;
 }
@@ -21,11 +23,15 @@ export function createServices(ports: DaemonPorts, historyDirectory: string): Se
   const locks = new ContainerLocks();
   const containers = new ContainerService(ports, locks);
   const history = new History(historyDirectory, log);
+  const onUnsettled = (): void => recoverer.kick();
+  const migrations = new MigrationService({ engine, containers, locks, history, log, onUnsettled });
+  const recoverer = new Recoverer((signal) => migrations.recover(signal), ports.limits.recoveryRetry, log);
   return {
     vms: new VmService(ports),
     containers,
     runs: new RunService(ports, containers, locks),
-    migrations: new MigrationService({ engine, containers, locks, history, log }),
+    migrations,
+    recoverer,
     locks,
     log,
   };

@@ -1,7 +1,6 @@
 import { existsSync, statSync } from "node:fs";
 import { request } from "node:http";
 import { Readable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { DaemonClient } from "../../../src/daemon/client.js";
 import { startDaemon } from "../../../src/daemon/process.js";
@@ -336,16 +335,6 @@ describe("the daemon's life", () => {
     expect(existsSync(test.socket)).toBe(false);
     expect(existsSync(daemonPidFile(test.env))).toBe(false);
     await test[Symbol.asyncDispose]();
-  });
-
-  it("tries again what an earlier daemon left and could not be settled, until it is", async () => {
-    const host = new FakeHost("vm-a");
-    const left = { migration: "m-0", container: "web", vm: null, message: "vm-a does not answer" } as const;
-    host.engine.open.push({ ...left, outcome: "pending" });
-    await using _test = await serve(host);
-    await expect.poll(() => host.engine.recoveries).toBe(2);
-    await sleep(100);
-    expect(host.engine.recoveries).toBe(2);
   });
 
   it("is the only one of its run directory", async () => {
