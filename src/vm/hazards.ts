@@ -14,12 +14,25 @@ const NETDEVS = /type=(vhost-user|vhost-vdpa)\b/g;
 /** Back ends as `qom-list /objects` types them: they map guest RAM by offset, or pin it for an I/O MMU. */
 const OBJECT =
   /^child<(iommufd|x-remote-object|x-vfio-user-server|vhost-user-backend|cryptodev-vhost-user)>$/;
+/**
+ * Block drivers of QEMU's own that give guest RAM to a device or to another process: VFIO in user space (block/nvme.c maps all RAM
+ * for DMA), and libblkio's (block/blkio.c registers RAM blocks by descriptor and offset).
+ */
+const BLOCK_DRIVERS: ReadonlySet<string> = new Set([
+  "nvme",
+  "io_uring",
+  "nvme-io_uring",
+  "virtio-blk-vfio-pci",
+  "virtio-blk-vhost-user",
+  "virtio-blk-vhost-vdpa",
+]);
 /** Encrypted guests: what the host reads of their memory is no page table, and what it writes is no data. */
 const ENCRYPTED = /^child<(sev-guest|sev-snp-guest|tdx-guest)>$/;
 
 const MigrateSchema = z.object({ status: z.optional(z.string()) });
 const IDLE = new Set([undefined, "none", "completed", "failed", "cancelled"]);
 const ObjectsSchema = z.array(z.object({ name: z.string(), type: z.string() }));
+const BlockNodesSchema = z.array(z.object({ drv: z.string() }));
 const DirtyRateSchema = z.object({ status: z.string() });
 const RunStateSchema = z.object({ status: z.string() });
 
@@ -56,7 +69,12 @@ export async function findHazards(qmp: QmpClient, options: QmpCallOptions = {}):
   const network = (await qmp.humanCommand("info network", options)).matchAll(NETDEVS);
   const netdevs = [...network].map(([, name]) => name);
   const objects = await objectsLike(qmp, OBJECT, options);
-  const remap = [...devices, ...netdevs, ...objects].map((name) => `device ${name}`);
+  const nodes = z.parse(
+    BlockNodesSchema,
+    await qmp.execute("query-named-block-nodes", { flat: true }, options),
+  );
+  const drivers = nodes.flatMap(({ drv }) => (BLOCK_DRIVERS.has(drv) ? [`block driver ${drv}`] : []));
+  const remap = [...[...devices, ...netdevs, ...objects].map((name) => `device ${name}`), ...drivers];
   const dirtyRate = z.parse(DirtyRateSchema, await qmp.execute("query-dirty-rate", {}, options));
   if (dirtyRate.status === "measuring") remap.push("a measurement of its dirty rate");
   const { status } = z.parse(RunStateSchema, await qmp.execute("query-status", {}, options));

@@ -3,7 +3,7 @@
  * check against the VMM's maps that all of it is a shared memory file. None of this changes while a VMM lives, so it
  * is found once per VMM start; what *backs* the ranges does change (backing.ts).
  */
-import { statfsSync } from "node:fs";
+import { statfsSync, statSync } from "node:fs";
 import * as z from "zod/mini";
 import { isMwarpError, MwarpError } from "../errors.js";
 import { byteCount, type Gpa, gpa, type Hva, hva, PAGE_BYTES } from "../units.js";
@@ -118,6 +118,9 @@ function inspect(pid: number, layout: MemoryLayout): MemoryBacking {
   }
   let hostPageBytes = PAGE_BYTES;
   for (const file of backing.files) {
+    // A VMM that is started again opens a file by its name again, with the frames in it that are another VM's by then.
+    if (statSync(file.path).nlink > 0)
+      return unsuitable("guest RAM lies in a file that has a name: use memory-backend-memfd");
     const { type, bsize } = statfsSync(file.path);
     if (type === HUGETLBFS_MAGIC) hostPageBytes = Math.max(hostPageBytes, bsize);
     else if (type !== TMPFS_MAGIC) return unsuitable("guest RAM is backed by a file on disk, not by memory");

@@ -96,6 +96,14 @@ describe("a migration is refused", () => {
     await odd.remove();
   });
 
+  it("when it has made control groups of its own", async () => {
+    const { lab } = host;
+    const group = "/sys/fs/cgroup/mwarp/web/inner";
+    await lab.guest("vm-a", "mkdir", group);
+    await expectRefusal(lab, ["web", "--to", "vm-b"], 5, "MWARP_E_UNSUPPORTED", /1 control group of its own/);
+    await lab.guest("vm-a", "rmdir", group);
+  });
+
   it("when copies of shared pages would take it over its memory limit", async () => {
     const cow = await Workload.run(host.lab, "vm-a", "cow", ["cow", "48", "3"], ["--memory-limit", "128M"]);
     await expectRefusal(host.lab, ["cow", "--to", "vm-b"], 5, "MWARP_E_NO_MEMORY", /may use 128 MiB/);

@@ -29,8 +29,19 @@ export async function tasksOf(cgroup: string): Promise<Task[]> {
   return tasks.sort((a, b) => a.nsPid - b.nsPid);
 }
 
+/** Groups below a container's own, living or not yet gone: cgroup.stat(Documentation/admin-guide/cgroup-v2.rst). */
+export async function subgroups(cgroup: string): Promise<number> {
+  const text = (await readIfThere(join(cgroup, "cgroup.stat"))) ?? "";
+  return Number(/^nr_descendants (\d+)$/m.exec(text)?.[1] ?? 0);
+}
+
 export async function isFrozen(cgroup: string): Promise<boolean> {
   return ((await readIfThere(join(cgroup, "cgroup.events"))) ?? "").includes("frozen 1");
+}
+
+/** Whether any task lives in it, or in a group below it. */
+export async function isPopulated(cgroup: string): Promise<boolean> {
+  return ((await readIfThere(join(cgroup, "cgroup.events"))) ?? "").includes("populated 1");
 }
 
 /** Freezes and waits until the kernel says that every task is frozen. `MWARP_E_TIMEOUT` when one does not. */

@@ -8,7 +8,7 @@ import {
   type ContainerState,
   type ContainerStatus,
 } from "../../protocol/container.js";
-import { exists, isMissing, readIfThere, readNumber } from "../files.js";
+import { exists, isMissing, readIfThere, readNumber, writeAtomic } from "../files.js";
 import { CONTAINERS_DIR, containerPaths, STAGING_DIR } from "../paths.js";
 import { isFrozen, memoryBytes } from "./cgroup.js";
 
@@ -62,8 +62,9 @@ export async function heldBy(name: string): Promise<string | null> {
   return (await readIfThere(containerPaths(name).held))?.trim() ?? null;
 }
 
+/** Whole or not at all: a mark without a name in it would be nobody's, and never go. */
 export async function setHeld(name: string, migration: string): Promise<void> {
-  await writeFile(containerPaths(name).held, migration);
+  await writeAtomic(containerPaths(name).held, migration);
 }
 
 export async function clearHeld(name: string): Promise<void> {

@@ -1,7 +1,7 @@
 /** What a running container uses and holds, for preflight. Only looks. */
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult, Task } from "../../protocol/agent.js";
-import { memoryBytes, memoryLimitBytes, swapBytes, tasksOf } from "../containers/cgroup.js";
+import { memoryBytes, memoryLimitBytes, subgroups, swapBytes, tasksOf } from "../containers/cgroup.js";
 import { heldBy, initPid, loadSpec } from "../containers/store.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
@@ -35,8 +35,17 @@ export async function inspect(
     swapBytes: await swapBytes(cgroup),
     memoryLimitBytes: await memoryLimitBytes(cgroup),
     writableLayerBytes: await directoryBytes(upper),
-    unsupported: await findUnsupported(tasks, helper),
+    unsupported: [...(await ownGroups(cgroup)), ...(await findUnsupported(tasks, helper))],
   };
+}
+
+/**
+ * A container that makes groups of its own (systemd, another container manager) has processes that its group does not list, and
+ * a freezer in each.
+ */
+async function ownGroups(cgroup: string): Promise<string[]> {
+  const count = await subgroups(cgroup);
+  return count === 0 ? [] : [`the container: ${count} control group${count === 1 ? "" : "s"} of its own`];
 }
 
 async function anonymousBytes(tasks: readonly Task[]): Promise<number> {

@@ -1,7 +1,7 @@
 /** The two ends of the source side. Both can be repeated, and both are right when CRIU died: the freezer holds the tasks. */
 import { MwarpError } from "../../errors.js";
 import type { AgentParams } from "../../protocol/agent.js";
-import { tasksOf, thaw } from "../containers/cgroup.js";
+import { isPopulated, thaw } from "../containers/cgroup.js";
 import { destroyContainer } from "../containers/lifecycle.js";
 import { BRIDGE, vethName } from "../containers/network.js";
 import { clearHeld, heldBy, loadSpec } from "../containers/store.js";
@@ -35,8 +35,10 @@ export async function releaseSource(record: SourceRecord, tools: Tools): Promise
     // CRIU undoes what it did in the tasks (it holds parts of their state) before it exits.
     await tools.hooks.release(record.id, "post-dump", 1);
     await runcEnded(record.id);
-    if ((await heldBy(record.name)) === record.id) {
-      if ((await tasksOf(container.cgroup)).length === 0) {
+    const holder = await heldBy(record.name);
+    // Nobody's: the mark that was to be written when the migration began to freeze did not come to be.
+    if (holder === record.id || (holder === null && (await exists(container.dir)))) {
+      if (!(await isPopulated(container.cgroup))) {
         log("error", `${record.name} has no task left after the abort of ${record.id}`);
       } else {
         await thaw(container.cgroup);

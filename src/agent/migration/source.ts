@@ -4,7 +4,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult, PageRun, Task } from "../../protocol/agent.js";
-import { freeze, tasksOf } from "../containers/cgroup.js";
+import { freeze, subgroups, tasksOf } from "../containers/cgroup.js";
 import { runcArguments } from "../containers/lifecycle.js";
 import { vethName } from "../containers/network.js";
 import { loadSpec, setHeld } from "../containers/store.js";
@@ -59,13 +59,16 @@ export async function freezeSource(
   const record = await sourceRecord(params.migration, "prepared", "frozen");
   const container = containerPaths(record.name);
   const spec = await loadSpec(record.name);
-  await setHeld(record.name, record.id);
+  // On file before anything is done: whatever becomes of this agent, an abort then undoes all of it.
   await saveRecord({ ...record, step: "frozen" });
   try {
+    await setHeld(record.name, record.id);
     await tools.helper.closeFence(vethName(spec));
     await timed("freeze", () => freeze(container.cgroup));
+    if ((await subgroups(container.cgroup)) > 0)
+      throw new MwarpError("MWARP_E_UNSUPPORTED", `${record.name} has made control groups of its own`);
   } catch (error) {
-    await releaseSource(record, tools);
+    await releaseSource({ ...record, step: "frozen" }, tools);
     throw error;
   }
   const tasks = await tasksOf(container.cgroup);

@@ -1,4 +1,5 @@
-import { describe, expect, test } from "vitest";
+import { rmSync } from "node:fs";
+import { afterAll, describe, expect, test } from "vitest";
 import { pagingLevels, parsePagingLevels } from "../../../src/vm/facts.js";
 import { VmmInspector } from "../../../src/vm/inspector.js";
 import { parseFlatView, parseHostAddress } from "../../../src/vm/layout.js";
@@ -37,6 +38,10 @@ FlatView #3
  Root memory region: memory
   0000000000000000-00000000000c2fff (prio 0, ram): ram0
 `;
+
+/** Made by QEMU, on tmpfs. */
+const NAMED = `/dev/shm/mwarp-unit-${process.pid}`;
+afterAll(() => rmSync(NAMED, { force: true }));
 
 describe("the flat view of QEMU", () => {
   test("RAM below and above the hole is found, without firmware, shadow and device ranges", () => {
@@ -114,6 +119,18 @@ describe("real, paused QEMUs", () => {
         "memory-backend-file,id=m,size=64M,share=on,mem-path=/var/tmp",
       ],
       "a file on disk",
+    ],
+    [
+      "memory in a file that has a name",
+      [
+        "-machine",
+        "q35,memory-backend=m",
+        "-m",
+        "64M",
+        "-object",
+        `memory-backend-file,id=m,size=64M,share=on,mem-path=${NAMED}`,
+      ],
+      "a file that has a name",
     ],
   ])("%s is unsuitable, and the reason is said", async (_, memoryArguments, reason) => {
     await using qemu = await PausedQemu.start({ memoryArguments });
