@@ -103,8 +103,8 @@ e2e: build workloads ## end-to-end tests only (boots VMs; root)
 test: build check-types check-style check-walls check-unused workloads ## build, checks, unit and end-to-end tests
 	node scripts/run-tests.mjs unit e2e
 
-soak: build workloads ## the crash matrix in full, 200 moves against the adversary, every lie (hours)
-	MWARP_TEST_LONG=1 node scripts/run-tests.mjs e2e -- 10-crash-matrix 11-adversary 12-lying-agent
+soak: build workloads ## every test in its long form: each death at each state, 200 moves against the adversary, every lie (hours)
+	MWARP_TEST_LONG=1 node scripts/run-tests.mjs unit e2e
 
 demo: build ## a Redis moves between two VMs and back
 	bin/mwarp demo

@@ -97,6 +97,9 @@ function lost(options: FollowOptions, error: unknown): unknown {
   return new MwarpError(
     "MWARP_E_NEEDS_RECOVERY",
     `the daemon ended while ${options.container} was on its way to ${options.to}`,
-    { hint: `mwarp recover settles which VM has it; then: mwarp inspect ${options.id}`, cause: error },
+    {
+      hint: `A daemon is being started that settles which VM has it (at once: mwarp recover); then: mwarp inspect ${options.id}`,
+      cause: error,
+    },
   );
 }
