@@ -11,6 +11,7 @@ import {
   FrameKind,
   type GuestInfo,
 } from "../protocol/agent.js";
+import { checked } from "../protocol/checked.js";
 import type { Frame } from "../protocol/frame.js";
 import { Channel, type ChannelBytes } from "./channel.js";
 import { type ChunkHandler, PendingRequest } from "./request.js";
@@ -167,10 +168,10 @@ export class GuestAgent {
   }
 
   #validate<M extends AgentMethod>(method: M, json: unknown): AgentResult<M> {
-    const result = agentMethods[method].result.safeParse(json);
-    if (!result.success) {
+    const result = checked(agentMethods[method].result, json);
+    if ("problem" in result) {
       throw new MwarpError("MWARP_E_PROTOCOL", `the agent's answer to ${method} has an unknown form`, {
-        details: result.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`),
+        details: [result.problem],
       });
     }
     return result.data as AgentResult<M>;

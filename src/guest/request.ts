@@ -1,8 +1,10 @@
 /** One request under way: its streams in both directions, its end. */
 import { type ErrorCode, errorCodes, MwarpError } from "../errors.js";
 import { AgentErrorSchema, CHUNK_BYTES, FrameKind } from "../protocol/agent.js";
+import { checked } from "../protocol/checked.js";
 import type { Frame } from "../protocol/frame.js";
 import { SendWindow } from "../protocol/window.js";
+import { cutLine, cutLines } from "../protocol/words.js";
 import type { Channel } from "./channel.js";
 
 export type ChunkHandler = (data: Uint8Array, meta: { fd?: number }) => void | Promise<void>;
@@ -13,12 +15,14 @@ const isErrorCode = (code: string): code is ErrorCode =>
 
 /** The agent's word for what went wrong, as an error of ours. */
 export function agentError(method: string, json: unknown): MwarpError {
-  const body = AgentErrorSchema.safeParse(json);
-  if (!body.success) {
+  const body = checked(AgentErrorSchema, json);
+  if ("problem" in body) {
     return new MwarpError("MWARP_E_PROTOCOL", `the agent's error for ${method} has an unknown form`);
   }
   const { code, message, detail } = body.data;
-  return new MwarpError(isErrorCode(code) ? code : "MWARP_E_INTERNAL", message, { details: detail });
+  return new MwarpError(isErrorCode(code) ? code : "MWARP_E_INTERNAL", cutLine(message), {
+    details: cutLines(detail),
+  });
 }
 
 export class PendingRequest {
