@@ -64,7 +64,7 @@ export class Session {
         this.#begin(frame.id, frame.json);
         return;
       case FrameKind.chunk:
-        request?.up.push(frame.payload);
+        if (request) take(request, frame.payload);
         return;
       case FrameKind.end:
         request?.up.end();
@@ -132,6 +132,15 @@ export class Session {
   ): Promise<void> {
     if (epoch !== this.#epoch) return;
     await this.#write(encodeFrame(kind, id, json, payload));
+  }
+}
+
+/** A host that sends more than it may ends the request, not the agent. */
+function take(request: Request, data: Uint8Array): void {
+  try {
+    request.up.push(data);
+  } catch (error) {
+    cancel(request, toMwarpError(error));
   }
 }
 

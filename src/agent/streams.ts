@@ -1,7 +1,7 @@
 /** The two streams of one request, as its handler sees them. */
 import { MwarpError } from "../errors.js";
 import { CHUNK_BYTES, FrameKind } from "../protocol/agent.js";
-import { SendWindow } from "../protocol/window.js";
+import { ReceiveWindow, SendWindow } from "../protocol/window.js";
 import type { ByteSource } from "./helper.js";
 
 type Send = (kind: FrameKind, json: unknown, payload?: Uint8Array) => Promise<void>;
@@ -12,14 +12,21 @@ export class UpStream implements ByteSource, AsyncIterable<Uint8Array> {
   #ended = false;
   #failure: Error | null = null;
   #wake: (() => void) | null = null;
+  readonly #window = new ReceiveWindow();
+  /** Bytes of the first chunk that were taken already: credit is for whole chunks. */
+  #taken = 0;
   readonly #send: Send;
 
   constructor(send: Send) {
     this.#send = send;
   }
 
+  /** Throws MWARP_E_PROTOCOL when the host had no credit for it: what waits here is memory of the guest. */
   push(data: Uint8Array): void {
-    if (data.length === 0) return;
+    if (this.#ended || this.#failure) return;
+    if (!this.#window.take(data.length)) {
+      throw new MwarpError("MWARP_E_PROTOCOL", "the host sent more than it may");
+    }
     this.#chunks.push(data);
     this.#wake?.();
   }
@@ -31,6 +38,7 @@ export class UpStream implements ByteSource, AsyncIterable<Uint8Array> {
 
   fail(error: Error): void {
     this.#failure ??= error;
+    this.#chunks = [];
     this.#wake?.();
   }
 
@@ -40,11 +48,15 @@ export class UpStream implements ByteSource, AsyncIterable<Uint8Array> {
       if (this.#failure) throw this.#failure;
       const first = this.#chunks[0];
       if (first) {
-        const data = first.subarray(0, Math.min(limit, first.length));
-        if (data.length === first.length) this.#chunks.shift();
-        else this.#chunks[0] = first.subarray(data.length);
-        void this.#send(FrameKind.credit, { bytes: data.length });
-        return data;
+        const data = first.subarray(this.#taken, this.#taken + limit);
+        this.#taken += data.length;
+        if (this.#taken === first.length) {
+          this.#chunks.shift();
+          this.#taken = 0;
+          void this.#send(FrameKind.credit, { bytes: this.#window.release(first.length) });
+        }
+        if (data.length > 0) return data;
+        continue;
       }
       if (this.#ended) return null;
       await new Promise<void>((resolve) => {

@@ -123,16 +123,19 @@ export class GuestAgent {
         new MwarpError("MWARP_E_CANCELLED", `${method} was cancelled`, { cause: options.signal?.reason }),
       );
     const receivedBefore = this.#channel.bytes.received;
+    let read = false;
     const timer = setTimeout(() => {
-      if (options.up !== undefined || this.#channel.bytes.received !== receivedBefore) {
+      const heard = options.up !== undefined || this.#channel.bytes.received !== receivedBefore;
+      if (heard && read) {
         request.abandon(new MwarpError("MWARP_E_TIMEOUT", `${method} took longer than ${timeoutMs} ms`));
         return;
       }
-      // Not a byte in all that time: nobody is at the other end. The next caller connects anew.
+      // Not a byte in all that time, in one direction: nobody is at the other end. The next caller connects anew.
+      const what = read ? "said" : "read";
       request.abandon(
         new MwarpError(
           "MWARP_E_AGENT_UNREACHABLE",
-          `the agent has said nothing for ${timeoutMs} ms (${method})`,
+          `the agent has ${what} nothing for ${timeoutMs} ms (${method})`,
         ),
       );
       this.#channel.close();
@@ -141,7 +144,13 @@ export class GuestAgent {
     try {
       if (options.signal?.aborted) throw new MwarpError("MWARP_E_CANCELLED", `${method} was cancelled`);
       options.signal?.addEventListener("abort", onAbort);
-      await this.#channel.send(FrameKind.request, id, { method, params });
+      // Not awaited: an agent that reads nothing must not keep the caller from its time limit.
+      this.#channel.send(FrameKind.request, id, { method, params }).then(
+        () => {
+          read = true;
+        },
+        (error: Error) => request.fail(error),
+      );
       if (options.up) request.sendAll(options.up).catch((error: Error) => request.abandon(error));
       return this.#validate(method, await request.done);
     } finally {

@@ -78,6 +78,11 @@ export class Channel {
     this.#finish(unreachable(this.#path, "closed by this side"));
   }
 
+  /** Ends the channel because of what the agent did on it. */
+  violated(what: string): void {
+    this.#finish(new MwarpError("MWARP_E_PROTOCOL", `the agent at ${this.#path} ${what}`));
+  }
+
   #write(bytes: Uint8Array): Promise<void> {
     this.#sent += bytes.length;
     if (this.#socket.write(bytes) || this.#closed) return Promise.resolve();
@@ -90,6 +95,7 @@ export class Channel {
 
   #receive(bytes: Uint8Array): void {
     for (const item of this.#reader.push(bytes)) {
+      if (this.#closed) return;
       if (item.type === "frame") {
         if (!this.#ready) this.onFrame(item.frame);
       } else if (this.#nonce.equals(item.nonce)) {
@@ -102,9 +108,7 @@ export class Channel {
       }
     }
     if (!this.#reader.synced && !this.#ready && !this.#closed) {
-      this.#finish(
-        new MwarpError("MWARP_E_PROTOCOL", `the agent at ${this.#path} sent bytes that are no frame`),
-      );
+      this.violated("sent bytes that are no frame");
     }
   }
 

@@ -3,7 +3,7 @@ import { type ErrorCode, errorCodes, MwarpError } from "../errors.js";
 import { AgentErrorSchema, CHUNK_BYTES, FrameKind } from "../protocol/agent.js";
 import { checked } from "../protocol/checked.js";
 import type { Frame } from "../protocol/frame.js";
-import { SendWindow } from "../protocol/window.js";
+import { ReceiveWindow, SendWindow } from "../protocol/window.js";
 import { cutLine, cutLines } from "../protocol/words.js";
 import type { Channel } from "./channel.js";
 
@@ -30,7 +30,10 @@ export class PendingRequest {
   #resolve!: (json: unknown) => void;
   #reject!: (error: Error) => void;
   #settled = false;
+  /** The agent has said its last word; the chunks before it may still wait for their handler. */
+  #answered = false;
   readonly #window = new SendWindow();
+  readonly #received = new ReceiveWindow();
   /** Chunks are handled one after the other; the response waits for the last. */
   #handled: Promise<void> = Promise.resolve();
   readonly #channel: Channel;
@@ -56,21 +59,23 @@ export class PendingRequest {
   }
 
   receive(frame: Frame): void {
+    if (this.#answered) return;
     switch (frame.kind) {
       case FrameKind.chunk:
-        this.#handled = this.#handled.then(() => this.#consume(frame));
-        this.#handled.catch((error: Error) => this.abandon(error));
+        this.#queue(frame.payload, fdOf(frame.json));
         return;
       case FrameKind.credit:
         this.#window.grant(creditBytes(frame.json));
         return;
       case FrameKind.response:
+        this.#answered = true;
         this.#handled.then(
           () => this.#finish(() => this.#resolve(frame.json)),
           () => undefined,
         );
         return;
       case FrameKind.error:
+        this.#answered = true;
         this.fail(agentError(this.#method, frame.json));
         return;
       default:
@@ -103,11 +108,21 @@ export class PendingRequest {
     if (!this.#settled) await this.#channel.send(FrameKind.end, this.#id, {});
   }
 
-  async #consume(frame: Frame): Promise<void> {
+  /** Chunks wait here for their handler, so an agent that sends more than it may ends its channel. */
+  #queue(data: Uint8Array, meta: { fd?: number }): void {
+    if (!this.#received.take(data.length)) {
+      this.#channel.violated(`sent more for ${this.#method} than it may`);
+      return;
+    }
+    this.#handled = this.#handled.then(() => this.#consume(data, meta));
+    this.#handled.catch((error: Error) => this.abandon(error));
+  }
+
+  async #consume(data: Uint8Array, meta: { fd?: number }): Promise<void> {
     if (this.#settled) return;
-    const fd = (frame.json as { fd?: unknown } | null)?.fd;
-    await this.#onChunk(frame.payload, typeof fd === "number" ? { fd } : {});
-    if (!this.#settled) await this.#channel.send(FrameKind.credit, this.#id, { bytes: frame.payload.length });
+    await this.#onChunk(data, meta);
+    const bytes = this.#received.release(data.length);
+    if (!this.#settled) await this.#channel.send(FrameKind.credit, this.#id, { bytes });
   }
 
   #finish(act: () => void): void {
@@ -116,6 +131,11 @@ export class PendingRequest {
     this.#window.fail(new MwarpError("MWARP_E_CANCELLED", `${this.#method} has ended`));
     act();
   }
+}
+
+function fdOf(json: unknown): { fd?: number } {
+  const fd = (json as { fd?: unknown } | null)?.fd;
+  return typeof fd === "number" ? { fd } : {};
 }
 
 function creditBytes(json: unknown): number {

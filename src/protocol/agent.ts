@@ -11,18 +11,21 @@
  *
  * Every request has an id and ends with exactly one `response` or `error`. Between, `chunk` frames of the same id carry
  * binary data: up (host to agent) and down (agent to host), each direction closed by `end`. JSON of a chunk is `{}` or
- * names a sub-stream (`{"fd":1}`). The sender of chunks may have at most STREAM_WINDOW_BYTES unacknowledged; the
- * receiver grants more with `credit` ({"bytes": n}) when it has consumed them. `cancel` asks the agent to stop a
- * request. `event` frames (id 0) come from the agent unasked.
+ * names a sub-stream (`{"fd":1}`). The sender of chunks may have at most STREAM_WINDOW_BYTES unacknowledged, where each
+ * chunk counts for CHUNK_OVERHEAD_BYTES more than it carries; the receiver grants more with `credit` ({"bytes": n}) when
+ * it has consumed them, and ends what goes beyond its window. `cancel` asks the agent to stop a request. A request with
+ * the id of one under way is no request. `event` frames (id 0) come from the agent unasked.
  */
 import * as z from "zod/mini";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 
-export const AGENT_PROTOCOL_VERSION = 4;
+export const AGENT_PROTOCOL_VERSION = 5;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
 export const STREAM_WINDOW_BYTES = 2 * 1024 * 1024;
+/** What a waiting chunk takes of its receiver's memory besides its bytes: a window of tiny chunks must not take more. */
+export const CHUNK_OVERHEAD_BYTES = 1024;
 
 export const FrameKind = {
   request: 1,

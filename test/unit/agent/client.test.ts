@@ -1,75 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Handlers } from "../../../src/agent/methods.js";
-import { Session } from "../../../src/agent/session.js";
 import { MwarpError } from "../../../src/errors.js";
 import { AgentLink, connectAgent } from "../../../src/guest/index.js";
-import type { GuestInfo } from "../../../src/protocol/agent.js";
-import { AGENT_PROTOCOL_VERSION, STREAM_WINDOW_BYTES } from "../../../src/protocol/agent.js";
-
-const info: GuestInfo = {
-  protocol: AGENT_PROTOCOL_VERSION,
-  agentVersion: "0",
-  bootId: "b",
-  hostname: "h",
-  kernel: "k",
-  criuVersion: null,
-  runcVersion: null,
-  memTotalBytes: 1,
-  memAvailableBytes: 1,
-  swapTotalBytes: 0,
-  transparentHugepages: "always",
-  cpuFlags: [],
-  signalFrameBytes: 3632,
-  directMapBase: "1",
-  structPage: {
-    vmemmapBase: "1",
-    bytes: 64,
-    flagsOffset: 0,
-    compoundHeadOffset: 8,
-    mappingOffset: 24,
-    refcountOffset: 52,
-  },
-  taskStruct: { pidOffset: 0, mmOffset: 0, mmPgdOffset: 0 },
-  kernelRootGpa: 0,
-};
-
-/** The agent's own session behind a UNIX socket that, like a VMM's, serves one client at a time. */
-class FakeGuest {
-  readonly path: string;
-  clients: Socket[] = [];
-  readonly session: Session;
-  readonly #server: Server;
-
-  constructor(path: string, handlers: Partial<Handlers>) {
-    this.path = path;
-    const all = { hello: async () => info, info: async () => info, ...handlers } as Handlers;
-    this.session = new Session(all, async (bytes) => void this.clients[0]?.write(bytes));
-    this.#server = createServer((socket) => {
-      this.clients.push(socket);
-      socket.on("error", () => socket.destroy());
-      socket.on("data", (data) => {
-        if (this.clients[0] === socket) this.session.receive(data);
-      });
-      socket.on("close", () => {
-        this.clients = this.clients.filter((client) => client !== socket);
-      });
-    });
-  }
-
-  listen(): Promise<void> {
-    return new Promise((resolve) => this.#server.listen(this.path, resolve));
-  }
-
-  async close(): Promise<void> {
-    for (const client of this.clients) client.destroy();
-    await new Promise((resolve) => this.#server.close(resolve));
-  }
-}
+import { STREAM_WINDOW_BYTES } from "../../../src/protocol/agent.js";
+import { FakeGuest, info } from "./fake-agent.js";
 
 let dir: string;
 let guests: FakeGuest[] = [];
