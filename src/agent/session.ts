@@ -4,7 +4,9 @@
  */
 import { MwarpError, toMwarpError } from "../errors.js";
 import { type AgentMethod, agentMethods, FrameKind } from "../protocol/agent.js";
+import { checked } from "../protocol/checked.js";
 import { encodeFrame, encodeMarker, type Frame, FrameReader, SYNC, SYNC_ACK } from "../protocol/frame.js";
+import { cutLine, cutLines } from "../protocol/words.js";
 import { log } from "./log.js";
 import type { Handlers, RequestContext } from "./methods.js";
 import { DownStream, UpStream } from "./streams.js";
@@ -61,7 +63,9 @@ export class Session {
     const request = this.#requests.get(frame.id);
     switch (frame.kind) {
       case FrameKind.request:
-        this.#begin(frame.id, frame.json);
+        // An id ends with exactly one answer, so the request that has it keeps it.
+        if (request) log("warn", `a second request has the id ${frame.id} of one under way: not served`);
+        else this.#begin(frame.id, frame.json);
         return;
       case FrameKind.chunk:
         if (request) take(request, frame.payload);
@@ -91,36 +95,50 @@ export class Session {
     };
     this.#requests.set(id, request);
     const { method, params } = (json ?? {}) as { method?: unknown; params?: unknown };
+    const name = typeof method === "string" ? cutLine(method) : "a request without a method";
     const start = performance.now();
-    this.#dispatch(method, params, { signal: request.abort.signal, up: request.up, down: request.down })
-      .then(
-        (result) => send(FrameKind.response, result),
-        (error: unknown) => {
-          const { code, message, details } = toMwarpError(error);
-          const stack = code === "MWARP_E_INTERNAL" && error instanceof Error ? `\n${error.stack}` : "";
-          log("warn", `${String(method)}: ${code} ${message}${stack}`);
-          return send(FrameKind.error, { code, message, detail: details });
-        },
-      )
-      .catch((error: unknown) => log("error", `${String(method)}: no answer could be sent: ${String(error)}`))
+    const context = { signal: request.abort.signal, up: request.up, down: request.down };
+    this.#answer(name, this.#dispatch(method, params, context), send)
+      .catch((error: unknown) => log("error", `${name}: no answer could be sent: ${String(error)}`))
       .finally(() => {
-        log("debug", `${String(method)} took ${(performance.now() - start).toFixed(1)} ms`);
+        log("debug", `${name} took ${(performance.now() - start).toFixed(1)} ms`);
         if (this.#requests.get(id) === request) this.#requests.delete(id);
         // Whoever still waits on one of its streams waits in vain.
-        endStreams(request, new MwarpError("MWARP_E_CANCELLED", `${String(method)} has ended`));
+        endStreams(request, new MwarpError("MWARP_E_CANCELLED", `${name} has ended`));
       });
   }
 
+  async #answer(
+    name: string,
+    result: Promise<unknown>,
+    send: (kind: FrameKind, body: unknown) => Promise<void>,
+  ): Promise<void> {
+    try {
+      // In here, as it may not fit a frame: the host must not wait for an answer that never comes.
+      await send(FrameKind.response, await result);
+    } catch (error) {
+      const { code, message, details } = toMwarpError(error);
+      const stack = code === "MWARP_E_INTERNAL" && error instanceof Error ? `\n${error.stack}` : "";
+      log("warn", `${name}: ${code} ${message}${stack}`);
+      await send(FrameKind.error, { code, message: cutLine(message), detail: cutLines(details) });
+    }
+  }
+
   async #dispatch(method: unknown, params: unknown, context: RequestContext): Promise<unknown> {
-    if (!isMethod(method)) throw new MwarpError("MWARP_E_PROTOCOL", `unknown method ${String(method)}`);
-    const checked = agentMethods[method].params.safeParse(params);
-    if (!checked.success) {
+    if (!isMethod(method)) {
+      throw new MwarpError(
+        "MWARP_E_PROTOCOL",
+        `unknown method ${typeof method === "string" ? method : typeof method}`,
+      );
+    }
+    const parsed = checked(agentMethods[method].params, params);
+    if ("problem" in parsed) {
       throw new MwarpError("MWARP_E_PROTOCOL", `wrong parameters for ${method}`, {
-        details: checked.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`),
+        details: [parsed.problem],
       });
     }
     const handler = this.#handlers[method] as (params: unknown, context: RequestContext) => Promise<unknown>;
-    return handler(checked.data, context);
+    return handler(parsed.data, context);
   }
 
   async #send(
