@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { DaemonClient } from "../daemon/client.js";
 import { ExitCode, MwarpError } from "../errors.js";
 import type { Io } from "./io.js";
+import { plain } from "./output/plain.js";
 import { type Painter, painter } from "./output/style.js";
 
 export class Session {
@@ -25,12 +26,21 @@ export class Session {
 
   /** Data for people, on stdout. */
   print(text: string): void {
-    this.io.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+    this.printPainted(plain(text));
   }
 
   /** Talk, on stderr. */
   say(text: string): void {
-    this.io.stderr.write(`${text}\n`);
+    this.sayPainted(plain(text));
+  }
+
+  /** The same for a line with colour in it: every other part of it must be plain already. */
+  printPainted(line: string): void {
+    this.io.stdout.write(line.endsWith("\n") ? line : `${line}\n`);
+  }
+
+  sayPainted(line: string): void {
+    this.io.stderr.write(`${line}\n`);
   }
 
   async table(headers: readonly string[], rows: readonly (readonly string[])[]): Promise<void> {

@@ -1,6 +1,7 @@
 /** What the demo tells while it runs: a line per step on stderr, a counter that is redrawn on a terminal. */
 import type { Io } from "../cli/io.js";
 import { formatMs } from "../cli/output/format.js";
+import { plain } from "../cli/output/plain.js";
 import { painter } from "../cli/output/style.js";
 
 const CLEAR_LINE = "\r\u001b[2K";
@@ -22,7 +23,7 @@ export class Story {
   }
 
   say(text: string): void {
-    this.line(`   ${text}`);
+    this.line(`   ${plain(text)}`);
   }
 
   good(text: string): void {
@@ -47,6 +48,7 @@ export class Story {
     return result;
   }
 
+  /** What is not painted must be plain. */
   private line(text: string): void {
     this.io.stderr.write(`${this.live ? CLEAR_LINE : ""}${text}\n`);
   }

@@ -16,6 +16,6 @@ export const registerDoctor: Register = (program, session) => {
       if (failed) session.exitCode = ExitCode.failed;
       if (session.json) return session.document({ ok: !failed, checks });
       const { checkLines } = await import("../doctor/render.js");
-      for (const line of checkLines(checks, session.io)) session.print(line);
+      for (const line of checkLines(checks, session.io)) session.printPainted(line);
     });
 };

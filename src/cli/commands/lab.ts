@@ -6,6 +6,7 @@ import { MwarpError } from "../../errors.js";
 import type { LabOptions, LabProgress, LabStatus } from "../../lab/index.js";
 
 import { formatBytes } from "../output/format.js";
+import { plain } from "../output/plain.js";
 import { parseCount, parseName, parseSize } from "../parse.js";
 import { type Register, type Session, withJson } from "../session.js";
 
@@ -105,7 +106,7 @@ async function waitForAgents(session: Session, count: number): Promise<void> {
 
 function tell(session: Session, quiet: boolean): (progress: LabProgress) => void {
   return ({ step, message }) => {
-    if (!quiet) session.say(`${session.paint("dim", `${step}:`)} ${message}`);
+    if (!quiet) session.sayPainted(`${session.paint("dim", `${step}:`)} ${plain(message)}`);
   };
 }
 

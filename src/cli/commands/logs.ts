@@ -1,5 +1,6 @@
 /** `mwarp logs`: what a container has said. */
 import type { LogEntry } from "../../protocol/api.js";
+import { plain } from "../output/plain.js";
 import { parseCount } from "../parse.js";
 import { type Register, type Session, withJson } from "../session.js";
 
@@ -36,5 +37,5 @@ export const registerLogs: Register = (program, session) => {
 
 function printEntry(session: Session, { time, stream, text }: LogEntry, timestamps: boolean): void {
   const out = stream === "stderr" ? session.io.stderr : session.io.stdout;
-  out.write(`${timestamps ? `${time} ` : ""}${text}\n`);
+  out.write(`${timestamps ? `${plain(time)} ` : ""}${text}\n`);
 }

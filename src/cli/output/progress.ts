@@ -2,6 +2,7 @@
 import type { MigrationEvent, Phase } from "../../protocol/migration.js";
 import type { Io, OutStream } from "../io.js";
 import { formatMs } from "./format.js";
+import { plain } from "./plain.js";
 import { type Painter, painter } from "./style.js";
 
 const REDRAW_MS = 100;
@@ -64,7 +65,7 @@ export class MigrationProgress implements Disposable {
   /** A line of its own, above the live one. */
   say(message: string): void {
     this.#clear();
-    this.#out.write(`${message}\n`);
+    this.#out.write(`${plain(message)}\n`);
     this.#draw();
   }
 
@@ -85,7 +86,8 @@ export class MigrationProgress implements Disposable {
     if (!this.#live || this.#phase === null) return;
     const elapsed = formatMs(this.#now() - this.#started);
     const name = this.#paint("cyan", this.#phase.name);
-    this.#out.write(`${CLEAR_LINE}${this.#head.container} -> ${this.#head.to}  ${name}  ${elapsed}`);
+    const route = plain(`${this.#head.container} -> ${this.#head.to}`);
+    this.#out.write(`${CLEAR_LINE}${route}  ${name}  ${elapsed}`);
     this.#drawn = true;
   }
 

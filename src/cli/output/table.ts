@@ -1,5 +1,6 @@
 /** Tables without borders, as `ps` prints them: columns two spaces apart, no trailing blanks. */
 import Table from "cli-table3";
+import { plain } from "./plain.js";
 
 const none = Object.fromEntries(
   [
@@ -27,7 +28,7 @@ export function renderTable(headers: readonly string[], rows: readonly (readonly
     chars: { ...none, middle: "  " },
     style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
   });
-  for (const row of rows) table.push([...row]);
+  for (const row of rows) table.push(row.map(plain));
   const lines = table.toString().split("\n");
   return `${lines.map((line) => line.trimEnd()).join("\n")}\n`;
 }
