@@ -3,7 +3,8 @@
  *
  * INVARIANTS
  * - Append only. A record is on disk (fdatasync) when `append` returns.
- * - A line is `length crc32 json`; a torn last line is not a record, anything else that does not check is an error.
+ * - A line is `length crc32 json`. One that lacks its end, and nothing else, was torn off by a crash and is not a record;
+ *   anything else that does not check is an error, the last line too: what it said may have been acted on.
  * - Records follow the transition table of states.ts; `committed` and `aborting` exclude each other for ever.
  * - The file's directory is fsynced at creation, so that a record cannot vanish with its file.
  */
@@ -100,6 +101,18 @@ const encodeRecord = (record: JournalRecord): string => {
   return `${Buffer.byteLength(json)} ${crc} ${json}\n`;
 };
 
+/** Whether bytes without a newline are the beginning of a record: an append is one write, and a write is cut at its end. */
+function isTorn(tail: Buffer): boolean {
+  const text = tail.toString("latin1");
+  const match = /^(\d+)(?: (?:[0-9a-f]{0,8}|([0-9a-f]{8}) (.*)))?$/s.exec(text);
+  if (match === null) return false;
+  const [, length, crc, json] = match;
+  if (crc === undefined || json === undefined || json.length < Number(length)) return true;
+  // All but the newline is there.
+  const bytes = tail.subarray(tail.length - json.length);
+  return json.length === Number(length) && Number.parseInt(crc, 16) === crc32(bytes);
+}
+
 /**
  * Decodes a journal file's bytes. The torn tail of an interrupted append is no record (its writer never heard that it was
  * on disk); other damage is MWARP_E_NEEDS_RECOVERY. `soundBytes` is where the next record belongs.
@@ -113,7 +126,8 @@ export function decodeJournal(
   let offset = 0;
   while (offset < data.length) {
     const end = data.indexOf(0x0a, offset);
-    if (end < 0) break;
+    if (end < 0 && isTorn(data.subarray(offset))) break;
+    if (end < 0) throw damaged(path, offset);
     const line = data.toString("utf8", offset, end);
     const match = /^(\d+) ([0-9a-f]{8}) (.*)$/.exec(line);
     const json = match?.[3] ?? "";
@@ -121,12 +135,7 @@ export function decodeJournal(
       match !== null &&
       Number(match[1]) === Buffer.byteLength(json) &&
       Number.parseInt(match[2]!, 16) === crc32(json);
-    if (!sound) {
-      if (end === data.length - 1) break;
-      throw new MwarpError("MWARP_E_NEEDS_RECOVERY", `journal ${path} is damaged at byte ${offset}`, {
-        hint: "Keep the file. Find out on which VM the container is frozen or runs, and thaw only one side by hand.",
-      });
-    }
+    if (!sound) throw damaged(path, offset);
     const record = JournalRecordSchema.safeParse(JSON.parse(json));
     if (!record.success)
       throw new MwarpError("MWARP_E_NEEDS_RECOVERY", `journal ${path} is of another version of mWarp`);
@@ -135,6 +144,11 @@ export function decodeJournal(
   }
   return { records, soundBytes: offset };
 }
+
+const damaged = (path: string, offset: number): MwarpError =>
+  new MwarpError("MWARP_E_NEEDS_RECOVERY", `journal ${path} is damaged at byte ${offset}`, {
+    hint: "Keep the file. Find out on which VM the container is frozen or runs, and thaw only one side by hand.",
+  });
 
 /** Replays records through the transition table. */
 export function replay(

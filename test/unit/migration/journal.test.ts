@@ -4,7 +4,7 @@ import path from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { isMwarpError } from "../../../src/errors.js";
-import { Journal, readJournal } from "../../../src/migration/journal.js";
+import { decodeJournal, Journal, readJournal } from "../../../src/migration/journal.js";
 import { isTerminal, mayFollow, type State, states } from "../../../src/migration/states.js";
 import { journalHead } from "../../support/requests.js";
 
@@ -55,7 +55,7 @@ describe("the journal", () => {
     const journal = Journal.create(file, head);
     journal.enter("prepared");
     const sound = readFileSync(file).length;
-    journal.enter("frozen");
+    journal.enter("frozen", "für alle");
     journal.close();
     const whole = readFileSync(file);
     for (let cut = sound; cut < whole.length; cut++) {
@@ -75,25 +75,40 @@ describe("the journal", () => {
     expect(readJournal(file)).toBeNull();
   });
 
-  it("asks for recovery when a record in the middle is damaged, whichever byte", () => {
+  it("asks for recovery when any bit of any record is wrong, of the last one too", () => {
     const journal = Journal.create(file, head);
-    journal.enter("prepared");
-    journal.enter("frozen");
+    for (const state of ["prepared", "frozen", "dumped", "transferred", "held", "committed"] as const)
+      journal.enter(state, "für alle");
     journal.close();
     const whole = readFileSync(file);
-    const firstEnd = whole.indexOf(0x0a);
-    const secondEnd = whole.indexOf(0x0a, firstEnd + 1);
-    for (let at = firstEnd + 1; at < secondEnd; at++) {
+    for (let bit = 0; bit < 8 * whole.length; bit++) {
       const damaged = Buffer.from(whole);
-      damaged[at] = damaged[at]! ^ 0x01;
-      writeFileSync(file, damaged);
+      damaged[bit >> 3] = damaged[bit >> 3]! ^ (1 << (bit & 7));
       let caught: unknown;
       try {
-        readJournal(file);
+        decodeJournal(damaged, file);
       } catch (error) {
         caught = error;
       }
-      expect(isMwarpError(caught, "MWARP_E_NEEDS_RECOVERY"), `byte ${at}`).toBe(true);
+      expect(isMwarpError(caught, "MWARP_E_NEEDS_RECOVERY"), `bit ${bit}`).toBe(true);
+    }
+  });
+
+  it("asks for recovery when what follows the last record is not the beginning of another", () => {
+    Journal.create(file, head).close();
+    const whole = readFileSync(file);
+    for (const tail of [
+      "\0\0\0\0",
+      "x",
+      " ",
+      "12 zz",
+      "12 0123abcd0",
+      "2 00000000 {}",
+      "1 00000000 {}",
+      "\n",
+    ]) {
+      const read = (): unknown => decodeJournal(Buffer.concat([whole, Buffer.from(tail)]), file);
+      expect(read, JSON.stringify(tail)).toThrow(/is damaged at byte/);
     }
   });
 
