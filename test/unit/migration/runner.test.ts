@@ -6,7 +6,7 @@ import { MwarpError } from "../../../src/errors.js";
 import { MigrationClock } from "../../../src/migration/clock.js";
 import { Journal, readJournal } from "../../../src/migration/journal.js";
 import { StepRunner } from "../../../src/migration/runner.js";
-import { methodSteps, type StepName, steps } from "../../../src/migration/states.js";
+import { forwardSteps, methodSteps, type StepName, steps } from "../../../src/migration/states.js";
 import { journalHead } from "../../support/requests.js";
 
 let directory: string;
@@ -47,6 +47,46 @@ for (const method of ["warp", "cold"] as const) {
         expect(readJournal(file)?.state).toBe("aborted");
       });
     }
+
+    it("has each step in its journal while it is done, and its state afterwards, also for another process", async () => {
+      const runner = makeRunner(method);
+      const told = () => {
+        const contents = readJournal(file);
+        return { begun: contents?.begun.at(-1), state: contents?.state };
+      };
+      for (const name of methodSteps[method]) {
+        const { from, to } = steps[name];
+        await runner.step(name, async (commit) => {
+          expect(told()).toEqual({ begun: name, state: from });
+          if (name === "warp") {
+            runner.beginExchange(Buffer.from("frames"));
+            expect(readJournal(file)?.exchanging).toBe(true);
+          }
+          if (to !== "committed") return;
+          expect(runner.committed).toBe(false);
+          commit();
+          expect(told()).toEqual({ begun: name, state: "committed" });
+        });
+        expect(told()).toEqual({ begun: name, state: to });
+      }
+      for (const name of ["resume", "retire"] as const) {
+        const { from, to } = forwardSteps[name];
+        const error = await runner.forward(name, async () =>
+          expect(told()).toEqual({ begun: name, state: from }),
+        );
+        expect(error).toBeNull();
+        expect(told()).toEqual({ begun: name, state: to });
+      }
+    });
+
+    it("says that it is rolled back before anything is undone", async () => {
+      const runner = makeRunner(method);
+      await runSteps(runner, ["prepare", "freeze"]);
+      const told: (string | undefined)[] = [];
+      const undo = async () => void told.push(readJournal(file)?.state);
+      expect(await runner.rollBack("test", { abortSource: undo, abortDestination: undo })).toEqual([]);
+      expect(told).toEqual(["aborting", "aborting"]);
+    });
 
     it("that was committed cannot be rolled back", async () => {
       const runner = makeRunner(method);
