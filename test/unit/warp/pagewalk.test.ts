@@ -71,6 +71,81 @@ describe.each([4, 5] as const)("a walk of %i levels", (levels) => {
   });
 });
 
+/** Pages of a 1 GiB leaf. */
+const GIANT = 512 ** 2;
+
+describe.each([4, 5] as const)("a 1 GiB leaf under %i levels", (levels) => {
+  // 2.5 GiB of RAM: one whole leaf from the second GiB on, and half of one from the third.
+  const guest = new FakeGuest({ levels, megabytes: 2560 });
+  const page = 7 * GIANT;
+
+  it("gives its frames from end to end, counts as one leaf, and costs no table of its own", () => {
+    const root = guest.task(1);
+    guest.map(root, page, GIANT, ANONYMOUS, 3);
+    const { frames, flags, tableReads } = walkOf(root, [
+      { page, pages: 2 },
+      { page: page + 700, pages: 1 },
+      { page: page + 512 * 300 - 1, pages: 2 },
+      { page: page + GIANT - 1, pages: 2 },
+    ]);
+    const last = GIANT - 1;
+    expect([...frames]).toEqual(
+      [0, 1, 700, 512 * 300 - 1, 512 * 300, last].map((at) => GIANT + at).concat(0),
+    );
+    const rest = (ALL & ~Leaf.first) | Leaf.huge1G;
+    expect([...flags]).toEqual([rest | Leaf.first, rest, rest, rest, rest, rest, 0]);
+    expect(tableReads).toBe(levels - 2);
+  });
+
+  it("has the rights that all levels grant, and its own dirty and accessed bits", () => {
+    const root = guest.task(1);
+    guest.map(root, page, GIANT, ANONYMOUS & ~BIT.dirty & ~BIT.accessed, 3);
+    const top = guest.tableOf(root, page, 4);
+    const index = Math.floor(page / 512 ** 3) % 512;
+    const rights = (entry: bigint): number => {
+      guest.setEntry(top, index, entry);
+      const { flags } = walkOf(root, [{ page: page + 5, pages: 1 }]);
+      return flags[0]! & ~(Leaf.present | Leaf.first | Leaf.huge1G);
+    };
+    const entry = guest.entryAt(top, index);
+    expect(rights(entry)).toBe(Leaf.writable | Leaf.user);
+    expect(rights(entry & ~BIT.writable)).toBe(Leaf.user);
+    expect(rights(entry & ~BIT.user)).toBe(Leaf.writable);
+  });
+
+  it("is counted once for each of two neighbours, with PAT bits that are no part of the address", () => {
+    const root = guest.task(1);
+    guest.map(root, page, GIANT, ANONYMOUS | (1n << 12n), 3);
+    guest.map(root, page + GIANT, 0, ANONYMOUS, 3);
+    const { frames, flags } = walkOf(root, [{ page: page + GIANT - 2, pages: 4 }]);
+    expect([...frames]).toEqual([2 * GIANT - 2, 2 * GIANT - 1, 0, 1]);
+    expect([...flags].map((value) => value & Leaf.first)).toEqual([Leaf.first, 0, Leaf.first, 0]);
+  });
+
+  it("that runs out of RAM is there as far as there is RAM, and no further", () => {
+    const root = guest.task(1);
+    guest.map(root, page, 2 * GIANT, ANONYMOUS, 3);
+    const { frames, flags } = walkOf(root, [{ page: page + GIANT / 2 - 1, pages: 2 }]);
+    expect([...frames]).toEqual([2 * GIANT + GIANT / 2 - 1, 0]);
+    expect([...flags].map((value) => value & Leaf.present)).toEqual([Leaf.present, 0]);
+    guest.map(root, page, 3 * GIANT, ANONYMOUS, 3);
+    expect([...walkOf(root, [{ page, pages: 1 }]).flags]).toEqual([0]);
+  });
+
+  it("above 2^44 is not there", () => {
+    const root = guest.task(1);
+    guest.map(root, page, 2 ** 33, ANONYMOUS, 3);
+    expect([...walkOf(root, [{ page, pages: 1 }]).flags]).toEqual([0]);
+  });
+
+  /** Each test has an address space of its own. */
+  function walkOf(rootGpa: number, runs: { page: number; pages: number }[]) {
+    guest.roots.splice(0, guest.roots.length - 1);
+    expect(guest.roots[0]!.rootGpa).toBe(rootGpa);
+    return walk(guest, runs);
+  }
+});
+
 describe("pages that are not there", () => {
   it.each([
     ["a PROT_NONE entry", (1n << 8n) | BIT.user | BIT.dirty | 0x64000n],

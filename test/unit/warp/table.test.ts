@@ -152,6 +152,90 @@ describe("a large folio", () => {
   });
 });
 
+describe.each([4, 5] as const)("a 1 GiB folio under %i levels", (levels) => {
+  const GIANT = 512 ** 2;
+  const page = 3 * GIANT;
+  // In the second GiB; tables and struct pages lie above it.
+  const head = GIANT;
+  const last = page + GIANT - 1;
+
+  /** Tasks 1 and 2 on both sides; the first three pages wanted of task 1 lie far apart, those of task 2 are `second`. */
+  function table(prepare: (source: FakeGuest, roots: [number, number]) => void, second: number[] = []) {
+    const source = new FakeGuest({ levels, megabytes: 2560 });
+    const destination = new FakeGuest({ levels });
+    const pages: [number, number][] = [
+      ...[page, page + 1000, last].map((at): [number, number] => [1, at]),
+      ...second.map((at): [number, number] => [2, at]),
+    ];
+    const to = [destination.task(1), destination.task(2)] as const;
+    for (const [index, [nsPid, at]] of pages.entries()) destination.map(to[nsPid - 1]!, at, 2000 + index);
+    prepare(source, [source.task(1), source.task(2)]);
+    const wanted = wantedPages(pages.map(([nsPid, at]) => ({ nsPid, page: at, pages: 1 })));
+    return buildTable({ source: source.sourceView, destination: destination.view, wanted });
+  }
+
+  it("is exclusive with one reference for its one leaf, and only its head is asked", () => {
+    const { counts, sourceFrames } = table((source, [root]) => {
+      source.map(root, page, head, READ_ONLY, 3);
+      source.setHead(head, 1);
+      // What the others say of themselves is of no account.
+      source.setHead(head + 1000, 5, "ksm");
+      source.setTailWord(2 * head - 1, 1n);
+    });
+    expect(counts).toMatchObject({ exchange: 3, copy: 0, shared: 0 });
+    expect([...sourceFrames]).toEqual([head, head + 1000, 2 * head - 1]);
+  });
+
+  it.each([0, 2])("is copied when it has %i references", (references) => {
+    const { counts, kinds } = table((source, [root]) => {
+      source.map(root, page, head, READ_ONLY, 3);
+      source.setHead(head, references);
+    });
+    expect(counts).toMatchObject({ exchange: 0, copy: 3 });
+    expect(new Set(kinds)).toEqual(new Set([SourceKind.held]));
+  });
+
+  it("of two tasks is exchanged for one and copied for the other, once both its leaves are found", () => {
+    const both = (references: number) =>
+      table(
+        (source, roots) => {
+          for (const root of roots) source.map(root, page, head, READ_ONLY, 3);
+          source.setHead(head, references);
+        },
+        [page + 1000, last - 1],
+      ).counts;
+    expect(both(2)).toMatchObject({ exchange: 4, shared: 1, copy: 0 });
+    expect(both(3)).toMatchObject({ exchange: 0, shared: 0, copy: 5 });
+  });
+
+  it("has a 4 KiB leaf for one of its last frames, too: that counts beside the leaf of the whole", () => {
+    const { classes } = table(
+      (source, [one, two]) => {
+        source.map(one, page, head, READ_ONLY, 3);
+        source.map(two, 77, 2 * head - 1, READ_ONLY);
+        source.setHead(head, 2);
+        source.setTail(2 * head - 1, head);
+      },
+      [77],
+    );
+    expect([...classes]).toEqual([
+      PageClass.exchange,
+      PageClass.exchange,
+      PageClass.exchange,
+      PageClass.shared,
+    ]);
+  });
+
+  it("is no larger than that: a frame beyond it is not taken for a part of it", () => {
+    const { counts } = table((source, [root]) => {
+      source.map(root, page, 2 * head, READ_ONLY);
+      source.setTail(2 * head, head);
+      source.setHead(head, 1);
+    });
+    expect(counts).toMatchObject({ exchange: 0, copy: 1, missingSource: 2 });
+  });
+});
+
 describe("a frame shared by two tasks of the container", () => {
   function forked(references: number) {
     const source = new FakeGuest();
