@@ -45,6 +45,8 @@ export interface PausedQemuOptions {
   memoryArguments?: readonly string[];
   /** Devices, back ends and whatever else it shall have. */
   devices?: readonly string[];
+  /** Another library that is preloaded before ours. */
+  alsoPreload?: string;
 }
 
 export class PausedQemu implements AsyncDisposable {
@@ -73,10 +75,14 @@ export class PausedQemu implements AsyncDisposable {
       ...(options.memoryArguments ?? shared),
       ...(options.devices ?? []),
     ];
+    const preload = [
+      ...(options.alsoPreload === undefined ? [] : [options.alsoPreload]),
+      builtLibrary(),
+    ].join(":");
     const log = openSync(join(directory, "log"), "a");
     const child = spawn("qemu-system-x86_64", args, {
       stdio: ["ignore", log, log],
-      env: { PATH: process.env.PATH, LD_PRELOAD: builtLibrary(), MWARP_VMM_SOCKET: vmmSocket },
+      env: { PATH: process.env.PATH, LD_PRELOAD: preload, MWARP_VMM_SOCKET: vmmSocket },
     });
     closeSync(log);
     const pid = child.pid ?? 0;
