@@ -14,7 +14,13 @@ export default defineConfig({
   test: {
     sequence: { sequencer: ByName },
     projects: [
-      { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: seconds(10) } },
+      {
+        test: {
+          name: "unit",
+          include: ["test/unit/**/*.test.ts"],
+          testTimeout: seconds(process.env.MWARP_TEST_LONG === "1" ? 3600 : 10),
+        },
+      },
       {
         test: {
           name: "e2e",

@@ -9,6 +9,7 @@ import {
   SYNC,
   SYNC_ACK,
 } from "../../../src/protocol/frame.js";
+import { runs } from "../../support/long.js";
 
 const nonce = (fill: number) => new Uint8Array(16).fill(fill);
 
@@ -59,6 +60,7 @@ describe("FrameReader", () => {
           expect(plain(framesOf(items))).toEqual(plain(list));
         },
       ),
+      { numRuns: runs(100) },
     );
   });
 
@@ -85,6 +87,7 @@ describe("FrameReader", () => {
           expect(plain(framesOf(items))).toEqual(plain([...first, ...second]));
         },
       ),
+      { numRuns: runs(100) },
     );
   });
 

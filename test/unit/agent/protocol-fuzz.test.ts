@@ -16,7 +16,7 @@ import {
   FrameKind,
 } from "../../../src/protocol/agent.js";
 import { encodeFrame, encodeMarker, FrameReader, SYNC, SYNC_ACK } from "../../../src/protocol/frame.js";
-import { long, runs } from "../../support/long.js";
+import { patience, runs } from "../../support/long.js";
 import { FakeGuest, info, RawAgent } from "./fake-agent.js";
 import { anyJson, fromSchema, nearSchema } from "./from-schema.js";
 import { heldBytes } from "./held-bytes.js";
@@ -185,7 +185,7 @@ describe("the host, whatever an agent says,", () => {
 
       expect((await heldBytes()) - before).toBeLessThan(32 * MIB);
     },
-    fuzzTimeout(),
+    patience,
   );
 });
 
@@ -292,13 +292,9 @@ describe("the agent, whatever a host says,", () => {
       expect(served).toBeGreaterThan(100);
       expect((await heldBytes()) - before).toBeLessThan(32 * MIB);
     },
-    fuzzTimeout(),
+    patience,
   );
 });
 
 const HELLO_ID = 0x7fff_0001;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-function fuzzTimeout(): number {
-  return long ? 3_600_000 : 30_000;
-}

@@ -8,6 +8,7 @@ import { decodePagemap, presentRecord } from "../../../src/criu/pagemap.js";
 import { decodePagemapEntry } from "../../../src/criu/pagemap-entry.js";
 import { rewriteSkeleton } from "../../../src/criu/skeleton.js";
 import { isMwarpError } from "../../../src/errors.js";
+import { runs } from "../../support/long.js";
 import { dump, pagemapImage, readFromTask } from "./images.js";
 
 /** What `work` throws must be an image error; null when it throws nothing. */
@@ -61,7 +62,7 @@ describe("image files", () => {
           imageErrorOf(() => decodeRecord("x", schema, garbage));
         }
       }),
-      { numRuns: 2000 },
+      { numRuns: runs(2000) },
     );
   });
 

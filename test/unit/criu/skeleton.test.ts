@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { decodePagemap } from "../../../src/criu/pagemap.js";
 import { rewriteSkeleton } from "../../../src/criu/skeleton.js";
 import type { PageRun } from "../../../src/protocol/agent.js";
+import { runs } from "../../support/long.js";
 import {
   dump,
   type MappingKind,
@@ -320,7 +321,7 @@ describe("rewriteSkeleton", () => {
         if (error !== null)
           expect(error).toMatchObject({ code: expect.stringMatching(/^MWARP_E_(IMAGE|UNSUPPORTED)$/) });
       }),
-      { numRuns: 400 },
+      { numRuns: runs(400) },
     );
   });
 });

@@ -1,13 +1,16 @@
-/** What is in the way of remapping, as far as a QEMU can have it here; the rest as a QEMU would say it. */
+/** What is in the way of touching guest RAM, as far as a QEMU can have it here; the rest as a QEMU would say it. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { memoryEncryption, remapHazards } from "../../../src/vm/hazards.js";
+import { findHazards, memoryEncryption } from "../../../src/vm/hazards.js";
 import { QmpClient } from "../../../src/vm/qmp.js";
 import { answer, monitor } from "./fake-monitor.js";
 import { PausedQemu } from "./paused-qemu.js";
 import { vhostUserBackend } from "./vhost-user-backend.js";
+
+const remapHazards = async (qmp: QmpClient): Promise<readonly string[]> => (await findHazards(qmp)).remap;
+const changeHazards = async (qmp: QmpClient): Promise<readonly string[]> => (await findHazards(qmp)).change;
 
 describe("a real QEMU", () => {
   let directory: string;
@@ -57,6 +60,7 @@ describe("a QEMU that says so", () => {
     readonly network?: string;
     readonly migration?: string;
     readonly dirtyRate?: string;
+    readonly blockDriver?: string;
   }
 
   async function saying(words: Words): Promise<QmpClient> {
@@ -67,6 +71,8 @@ describe("a QEMU that says so", () => {
         type: `child<${type}>`,
       })),
       "query-migrate": words.migration === undefined ? {} : { status: words.migration },
+      "query-status": { status: "running" },
+      "query-named-block-nodes": ["raw", "file", words.blockDriver ?? "qcow2"].map((drv) => ({ drv })),
       "query-dirty-rate": { status: words.dirtyRate ?? "unstarted" },
       "info qtree": words.qtree ?? "bus: main-system-bus\n",
       "info network": words.network ?? "",
@@ -105,23 +111,31 @@ describe("a QEMU that says so", () => {
     ["a vhost-user back end", { objects: ["vhost-user-backend"] }, "device vhost-user-backend"],
     ["a vDPA network", { network: "net0: index=0,type=vhost-vdpa,vhostdev=x\n" }, "device vhost-vdpa"],
     ["a VFIO device", { qtree: '  dev: vfio-pci, id "x"\n' }, "device vfio-pci"],
+    ["its disk driven by QEMU itself", { blockDriver: "nvme" }, "block driver nvme"],
     [
-      "a migration of its own",
-      { migration: "postcopy-active" },
-      "a migration of the VM itself (postcopy-active)",
+      "a disk in another process",
+      { blockDriver: "virtio-blk-vhost-user" },
+      "block driver virtio-blk-vhost-user",
     ],
-    ["a migration being prepared", { migration: "setup" }, "a migration of the VM itself (setup)"],
     ["its dirty rate measured", { dirtyRate: "measuring" }, "a measurement of its dirty rate"],
   ])("that it has %s is not remapped", async (_name, words, hazard) => {
     using qmp = await saying(words);
     expect(await remapHazards(qmp)).toEqual([hazard]);
   });
 
+  it.each(["setup", "active", "postcopy-active", "device"])(
+    "that it is itself migrated (%s) is not to be changed from outside at all",
+    async (status) => {
+      using qmp = await saying({ migration: status });
+      expect(await changeHazards(qmp)).toEqual([`a migration or snapshot of the VM itself (${status})`]);
+    },
+  );
+
   it.each(["none", "completed", "failed", "cancelled"])(
-    "of a migration only that it is %s is",
+    "of a migration only that it is %s is remapped and changed",
     async (status) => {
       using qmp = await saying({ migration: status, network: "net0: index=0,type=tap,ifname=t\n" });
-      expect(await remapHazards(qmp)).toEqual([]);
+      expect(await findHazards(qmp)).toEqual({ runState: "running", remap: [], change: [] });
     },
   );
 
@@ -133,11 +147,10 @@ describe("a QEMU that says so", () => {
       migration: "active",
       dirtyRate: "measuring",
     });
-    expect(await remapHazards(qmp)).toEqual([
-      "device vhost-user-blk-pci",
-      "device iommufd",
-      "a migration of the VM itself (active)",
-      "a measurement of its dirty rate",
-    ]);
+    expect(await findHazards(qmp)).toEqual({
+      runState: "running",
+      remap: ["device vhost-user-blk-pci", "device iommufd", "a measurement of its dirty rate"],
+      change: ["a migration or snapshot of the VM itself (active)"],
+    });
   });
 });

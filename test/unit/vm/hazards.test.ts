@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { findHazards, frameHoldingDevices, memoryEncryption } from "../../../src/vm/hazards.js";
-import type { QmpClient } from "../../../src/vm/qmp.js";
 import { PausedQemu } from "./paused-qemu.js";
 
 /** As QEMU prints it, shortened. */
@@ -45,25 +44,6 @@ describe("a device that holds on to frames of the guest", () => {
     },
   );
 });
-
-it.each(["nvme", "virtio-blk-vhost-user", "virtio-blk-vfio-pci"])(
-  "a block driver that gives guest RAM away is named: %s",
-  async (drv) => {
-    const answers: Record<string, unknown> = {
-      "qom-list": [],
-      "query-named-block-nodes": [{ drv: "raw" }, { drv: "file" }, { drv }],
-      "query-dirty-rate": { status: "unstarted" },
-      "query-status": { status: "running" },
-      "query-migrate": {},
-    };
-    const qmp = { execute: async (name: string) => answers[name], humanCommand: async () => "" };
-    expect(await findHazards(qmp as unknown as QmpClient)).toEqual({
-      runState: "running",
-      remap: [`block driver ${drv}`],
-      change: [],
-    });
-  },
-);
 
 describe("asked of a real QEMU", () => {
   it("nothing is in the way in a plain VM, and nothing encrypts it", async () => {

@@ -8,7 +8,7 @@ import { BackingReader, backingPiece, fileKey } from "../../../src/vm/backing.js
 import { isAlive } from "../../../src/vm/process.js";
 import type { MemoryLayout } from "../../../src/vm/types.js";
 import { type VmmFile, VmmLibrary } from "../../../src/vm/vmm-library.js";
-import { runs } from "../../support/long.js";
+import { patience, runs } from "../../support/long.js";
 import { PausedQemu } from "./paused-qemu.js";
 
 const PAGE = 4096;
@@ -238,38 +238,45 @@ describe("the library in a VMM", () => {
     .map(([type, count, body, bytes]) => message(type, count, body, bytes));
   const noise = fc.uint8Array({ maxLength: 400 });
 
-  it("drops what is no message, refuses what it may not do, and serves the next client", async () => {
-    const open = (path: string): Buffer => message(OPEN, 0, Buffer.from(path));
-    // By descriptor: a path of map_files is gone once that range is mapped anew.
-    const opened = Buffer.concat([
-      open(`/proc/self/fd/${memoryFd(vm)}`),
-      open(`/proc/${other.qemu.endpoint.pid}/fd/${memoryFd(other)}`),
-    ]);
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.oneof(extents, extents, paths, lies, noise), { maxLength: 4 }),
-        async (parts) => {
-          await send(Buffer.concat([opened, ...parts]));
-        },
-      ),
-      { numRuns: runs(600) },
-    );
-    expect(outcomes.mapped).toBeGreaterThan(20);
-    expect(outcomes.refused).toBeGreaterThan(20);
+  it(
+    "drops what is no message, refuses what it may not do, and serves the next client",
+    async () => {
+      const open = (path: string): Buffer => message(OPEN, 0, Buffer.from(path));
+      // By descriptor: a path of map_files is gone once that range is mapped anew.
+      const opened = Buffer.concat([
+        open(`/proc/self/fd/${memoryFd(vm)}`),
+        open(`/proc/${other.qemu.endpoint.pid}/fd/${memoryFd(other)}`),
+      ]);
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.oneof(extents, extents, paths, lies, noise), { maxLength: 4 }),
+          async (parts) => {
+            await send(Buffer.concat([opened, ...parts]));
+          },
+        ),
+        { numRuns: runs(600) },
+      );
+      expect(outcomes.mapped).toBeGreaterThan(20);
+      expect(outcomes.refused).toBeGreaterThan(20);
 
-    expect([isAlive(vm.qemu.endpoint), isAlive(other.qemu.endpoint)]).toEqual([true, true]);
-    using library = await VmmLibrary.connect(vm.qemu.endpoint.vmmSocket!);
-    expect(library.pid).toBe(vm.qemu.endpoint.pid);
-    const sizes = new Map(files.map((file) => [fileKey(file), file.bytes]));
-    const pieces = vm.pieces();
-    expect(new Set(pieces.map(({ file }) => fileKey(file)))).toEqual(new Set(sizes.keys()));
-    for (const { offset, bytes, file } of pieces)
-      expect(offset + bytes).toBeLessThanOrEqual(sizes.get(fileKey(file))!);
-    expect(vm.elsewhere()).toEqual(elsewhere);
-    expect(other.pieces().map(({ file }) => fileKey(file))).toEqual([fileKey(files[1]!), fileKey(files[1]!)]);
-    expect([vm.digest(), other.digest()]).toEqual(contents);
-    expect(await vm.qemu.qmp.execute("query-status")).toMatchObject({ running: false });
-  }, 60_000);
+      expect([isAlive(vm.qemu.endpoint), isAlive(other.qemu.endpoint)]).toEqual([true, true]);
+      using library = await VmmLibrary.connect(vm.qemu.endpoint.vmmSocket!);
+      expect(library.pid).toBe(vm.qemu.endpoint.pid);
+      const sizes = new Map(files.map((file) => [fileKey(file), file.bytes]));
+      const pieces = vm.pieces();
+      expect(new Set(pieces.map(({ file }) => fileKey(file)))).toEqual(new Set(sizes.keys()));
+      for (const { offset, bytes, file } of pieces)
+        expect(offset + bytes).toBeLessThanOrEqual(sizes.get(fileKey(file))!);
+      expect(vm.elsewhere()).toEqual(elsewhere);
+      expect(other.pieces().map(({ file }) => fileKey(file))).toEqual([
+        fileKey(files[1]!),
+        fileKey(files[1]!),
+      ]);
+      expect([vm.digest(), other.digest()]).toEqual(contents);
+      expect(await vm.qemu.qmp.execute("query-status")).toMatchObject({ running: false });
+    },
+    patience,
+  );
 });
 
 /** Number of the descriptor that QEMU has of its memory file. */
