@@ -17,6 +17,7 @@ export async function* decodeLines(source: AsyncIterable<Uint8Array>): AsyncGene
 
 /** Lines of a byte stream, without their newline. A last line without newline is yielded when it is not empty. */
 export async function* splitLines(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer, void> {
+  /** The beginning of a line that has not ended yet. */
   let parts: Buffer[] = [];
   let held = 0;
   for await (const chunk of source) {
@@ -30,7 +31,18 @@ export async function* splitLines(source: AsyncIterable<Uint8Array>): AsyncGener
     }
     held += rest.length;
     if (held > MAX_LINE_BYTES) throw new RangeError(`a line is longer than ${MAX_LINE_BYTES} bytes`);
-    if (rest.length > 0) parts.push(Buffer.from(rest));
+    if (rest.length > 0) keep(parts, rest);
   }
   if (parts.length > 0) yield Buffer.concat(parts);
+}
+
+/**
+ * Adds a copy of `bytes`, joined with the parts before it that are no larger. So there are few parts: a buffer for each
+ * byte that comes by itself would take a hundred times the memory.
+ */
+function keep(parts: Buffer[], bytes: Buffer): void {
+  let size = bytes.length;
+  let first = parts.length;
+  while (first > 0 && parts[first - 1]!.length <= size) size += parts[--first]!.length;
+  parts.push(Buffer.concat([...parts.splice(first), bytes]));
 }

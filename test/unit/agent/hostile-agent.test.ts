@@ -12,8 +12,8 @@ import {
   STREAM_WINDOW_BYTES,
 } from "../../../src/protocol/agent.js";
 import type { Frame } from "../../../src/protocol/frame.js";
+import { heldBytes } from "../../support/held-bytes.js";
 import { RawAgent } from "./fake-agent.js";
-import { heldBytes } from "./held-bytes.js";
 
 const migration = "m-12345678";
 let dir: string;

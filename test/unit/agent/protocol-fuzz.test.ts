@@ -16,10 +16,10 @@ import {
   FrameKind,
 } from "../../../src/protocol/agent.js";
 import { encodeFrame, encodeMarker, FrameReader, SYNC, SYNC_ACK } from "../../../src/protocol/frame.js";
+import { heldBytes } from "../../support/held-bytes.js";
 import { patience, runs } from "../../support/long.js";
 import { FakeGuest, info, RawAgent } from "./fake-agent.js";
 import { anyJson, fromSchema, nearSchema } from "./from-schema.js";
-import { heldBytes } from "./held-bytes.js";
 
 const MIB = 1024 * 1024;
 const methods = Object.keys(agentMethods) as AgentMethod[];

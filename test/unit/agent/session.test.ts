@@ -12,8 +12,8 @@ import {
   SYNC,
   SYNC_ACK,
 } from "../../../src/protocol/frame.js";
+import { heldBytes } from "../../support/held-bytes.js";
 import { info } from "./fake-agent.js";
-import { heldBytes } from "./held-bytes.js";
 
 const exec = { method: "guest.exec", params: { argv: ["cat"] } };
 let said: Frame[];

@@ -12,7 +12,8 @@ import { EventQueue } from "../../../src/daemon/queue.js";
 import { pick } from "../../../src/daemon/resolve.js";
 import { errorCodes, MwarpError } from "../../../src/errors.js";
 import type { MigrationRecord } from "../../../src/protocol/api.js";
-import { decodeLines, encodeLine, MAX_LINE_BYTES } from "../../../src/protocol/ndjson.js";
+import { decodeLines, encodeLine, MAX_LINE_BYTES, splitLines } from "../../../src/protocol/ndjson.js";
+import { heldBytes } from "../../support/held-bytes.js";
 import { record, silentLog } from "./fakes.js";
 
 let directory: string;
@@ -154,6 +155,19 @@ describe("NDJSON", () => {
   });
   it("refuses a line without end instead of filling memory", async () => {
     await expect(decode(Buffer.alloc(MAX_LINE_BYTES + 2, 0x20), 1 << 20)).rejects.toThrow("longer than");
+  });
+  it("holds a line that comes byte by byte without a buffer for each byte", async () => {
+    const line = Buffer.alloc(100_000, 0x31);
+    const before = await heldBytes();
+    let held = 0;
+    async function* slowly(): AsyncGenerator<Uint8Array> {
+      yield* pieces(line, 1);
+      held = (await heldBytes()) - before;
+    }
+    const lines: Buffer[] = [];
+    for await (const whole of splitLines(slowly())) lines.push(whole);
+    expect(lines.map((whole) => whole.equals(line))).toEqual([true]);
+    expect(held).toBeLessThan(40 * line.length);
   });
 });
 
