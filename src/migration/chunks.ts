@@ -2,10 +2,15 @@
 import { MwarpError } from "../errors.js";
 import { CHUNK_BYTES } from "../protocol/agent.js";
 
-/** Collects what `onChunk` delivers, up to a limit: an agent that never ends must not fill the host's memory. */
+const FIRST_BYTES = 1024 * 1024;
+
+/**
+ * Collects what `onChunk` delivers, up to a limit: an agent that never ends must not fill the host's memory. In one buffer that
+ * doubles: one for each chunk would let an agent that sends single bytes take a hundred times the limit.
+ */
 export class ChunkCollector {
-  readonly #parts: Uint8Array[] = [];
   readonly #limit: number;
+  #buffer = new Uint8Array(0);
   #bytes = 0;
 
   /** @param limit bytes; a delivery that exceeds it fails with MWARP_E_PROTOCOL */
@@ -14,25 +19,28 @@ export class ChunkCollector {
   }
 
   readonly onChunk = (data: Uint8Array): void => {
-    if (this.#bytes + data.byteLength > this.#limit)
+    const end = this.#bytes + data.byteLength;
+    if (end > this.#limit)
       throw new MwarpError("MWARP_E_PROTOCOL", `an agent sends more than the ${this.#limit} bytes it may`);
-    // The channel's buffer is reused after the callback returns.
-    this.#parts.push(Uint8Array.from(data));
-    this.#bytes += data.byteLength;
+    if (end > this.#buffer.length) this.#grow(end);
+    this.#buffer.set(data, this.#bytes);
+    this.#bytes = end;
   };
 
   get bytes(): number {
     return this.#bytes;
   }
 
+  /** What has come, without a copy: good until more comes. */
   take(): Uint8Array {
-    const all = new Uint8Array(this.#bytes);
-    let offset = 0;
-    for (const part of this.#parts) {
-      all.set(part, offset);
-      offset += part.byteLength;
-    }
-    return all;
+    return this.#buffer.subarray(0, this.#bytes);
+  }
+
+  #grow(needed: number): void {
+    const size = Math.min(this.#limit, Math.max(needed, this.#buffer.length * 2, FIRST_BYTES));
+    const larger = new Uint8Array(size);
+    larger.set(this.#buffer.subarray(0, this.#bytes));
+    this.#buffer = larger;
   }
 }
 
