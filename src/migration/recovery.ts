@@ -142,13 +142,14 @@ async function goForward(open: Open, { source, destination }: Sides): Promise<Re
     return lost(open, head.to);
   }
   if (contents.state === "committed") {
-    const agent = await destination.agent();
-    const pokes = [...contents.pokes];
-    await agent.call("destination.resume", { migration: id, pokes }, { timeoutMs: limits.quick });
+    await resume(destination, open);
     journal.enter("resumed");
+  } else {
+    // Where it runs this changes nothing; an agent that only said so is asked again.
+    await unlessForgotten(() => resume(destination, open));
   }
   // Neither side waits for the other, but with postcopy: there the source serves until the last page has come.
-  const finish = (): Promise<void> => finishDestination(destination, id);
+  const finish = (): Promise<void> => unlessForgotten(() => callAgent(destination, "destination.finish", id));
   const retire = async (): Promise<void> => {
     if (source !== null) await clear(source, "source.retire", id, signal);
   };
@@ -159,10 +160,16 @@ async function goForward(open: Open, { source, destination }: Sides): Promise<Re
   return settled(open, head.to, "committed");
 }
 
+async function resume(destination: MigrationVm, { id, contents }: Open): Promise<void> {
+  const agent = await destination.agent();
+  const pokes = [...contents.pokes];
+  await agent.call("destination.resume", { migration: id, pokes }, { timeoutMs: limits.quick });
+}
+
 /** A guest forgets the oldest migrations that it has finished (record.ts). */
-async function finishDestination(destination: MigrationVm, id: string): Promise<void> {
+async function unlessForgotten(body: () => Promise<void>): Promise<void> {
   try {
-    await callAgent(destination, "destination.finish", id);
+    await body();
   } catch (error) {
     if (!isMwarpError(error, "MWARP_E_MIGRATION_UNKNOWN")) throw error;
   }

@@ -143,8 +143,14 @@ describe("recovery after the commit", () => {
     expect(state()).toBe("lost");
   });
 
+  it("asks a destination that said so once more to let the container run", async () => {
+    await recover([...committed, "resumed"], both);
+    expect(asked).toContain("vm-b destination.resume");
+  });
+
   it("takes what the destination has forgotten since it ran for finished", async () => {
-    const fails = { "destination.finish": new MwarpError("MWARP_E_MIGRATION_UNKNOWN", "knows no migration") };
+    const forgotten = new MwarpError("MWARP_E_MIGRATION_UNKNOWN", "knows no migration");
+    const fails = { "destination.resume": forgotten, "destination.finish": forgotten };
     const action = await recover([...committed, "resumed"], { ...both, "vm-b": { fails } });
     expect(action.outcome).toBe("committed");
     expect(asked).toContain("vm-a source.retire");
