@@ -30,7 +30,7 @@ const sourceKindNames: Readonly<Record<number, PageSourceKind>> = {
   [SourceKind.unknown]: "unknown",
 };
 
-const FileSchema = z.object({
+const RunsSchema = z.object({
   nsPid: z.instanceof(Uint32Array),
   page: z.instanceof(Float64Array),
   pages: z.instanceof(Uint32Array),
@@ -39,7 +39,10 @@ const FileSchema = z.object({
   sourceFrame: z.instanceof(Uint32Array),
   destinationFrame: z.instanceof(Uint32Array),
 });
-type TableRuns = z.infer<typeof FileSchema>;
+type TableRuns = z.infer<typeof RunsSchema>;
+/** Pages that are in no walk of the page tables have no frames either. */
+const AsBytesSchema = z.array(z.object({ nsPid: z.number(), page: z.number(), pages: z.number() }));
+const FileSchema = z.object({ runs: RunsSchema, asBytes: AsBytesSchema });
 
 /** Runs of pages that are contiguous in the address space and on both sides, of one kind, and treated alike. */
 export function tableRuns(table: WarpTable): TableRuns {
@@ -98,15 +101,14 @@ function forEachRun(
 
 /** Keeps the table in the migration's directory; the oldest of its siblings' tables go. */
 export function saveTable(directory: string, table: WarpTable): void {
-  writeFileSync(path.join(directory, NAME), deflateSync(serialize(tableRuns(table)), { level: 1 }), {
-    mode: 0o600,
-  });
+  const kept = serialize({ runs: tableRuns(table), asBytes: table.asBytes ?? [] });
+  writeFileSync(path.join(directory, NAME), deflateSync(kept, { level: 1 }), { mode: 0o600 });
   const siblings = path.dirname(directory);
-  const kept = readdirSync(siblings)
+  const tables = readdirSync(siblings)
     .sort()
     .map((id) => path.join(siblings, id, NAME))
     .filter((file) => existsSync(file));
-  for (const file of kept.slice(0, -KEPT)) rmSync(file, { force: true });
+  for (const file of tables.slice(0, -KEPT)) rmSync(file, { force: true });
 }
 
 /** @throws MWARP_E_MIGRATION_UNKNOWN when none is kept */
@@ -116,14 +118,29 @@ export function loadTable(directory: string): TableRun[] {
     throw new MwarpError("MWARP_E_MIGRATION_UNKNOWN", "no table is kept of this migration", {
       hint: `Only committed migrations by warp have one, and only the last ${KEPT} are kept.`,
     });
-  const runs = FileSchema.parse(deserialize(inflateSync(readFileSync(file))));
-  return Array.from(runs.pages, (pages, at) => ({
-    task: runs.nsPid[at],
-    page: runs.page[at],
-    pages,
-    treatment: treatments[runs.treatment[at]],
-    source_kind: sourceKindNames[runs.sourceKind[at]],
-    source_frame: runs.sourceFrame[at],
-    destination_frame: runs.destinationFrame[at],
-  }));
+  const { runs, asBytes } = FileSchema.parse(deserialize(inflateSync(readFileSync(file))));
+  const walked = Array.from(
+    runs.pages,
+    (pages, at): TableRun => ({
+      task: runs.nsPid[at],
+      page: runs.page[at],
+      pages,
+      treatment: treatments[runs.treatment[at]],
+      source_kind: sourceKindNames[runs.sourceKind[at]],
+      source_frame: runs.sourceFrame[at],
+      destination_frame: runs.destinationFrame[at],
+    }),
+  );
+  const delivered = asBytes.map(
+    ({ nsPid, page, pages }): TableRun => ({
+      task: nsPid,
+      page,
+      pages,
+      treatment: "bytes",
+      source_kind: "absent",
+      source_frame: null,
+      destination_frame: null,
+    }),
+  );
+  return [...walked, ...delivered].sort((a, b) => a.task - b.task || a.page - b.page);
 }

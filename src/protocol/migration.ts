@@ -93,17 +93,17 @@ export type MigrationReport = z.infer<typeof MigrationReportSchema>;
 /**
  * What was done with pages of the mWarp table: `exchange`, the frame was the container's alone (the planner may still have copied
  * it, when that is cheaper); `copy`, somebody else holds it, too; `shared`, a task of the container shares it with another
- * one, to which it went.
+ * one, to which it went; `bytes`, its contents went through the agents before the stun.
  */
-export const PageTreatmentSchema = z.enum(["exchange", "copy", "shared"]);
+export const PageTreatmentSchema = z.enum(["exchange", "copy", "shared", "bytes"]);
 export type PageTreatment = z.infer<typeof PageTreatmentSchema>;
 
 /**
  * What pages were on the source. `exclusive`: anonymous, every reference is a leaf of this container, also after a fork inside
  * it. `held`: anonymous, but something else refers to it (a task outside, the swap cache, a pin). `ksm`: merged. `file`: page
  * cache. `zero`, `huge_zero`: CRIU leaves zero pages out, but KSM may put them in a page's place after the dump, and on kernels
- * without PAGEMAP_SCAN (before 6.7) the huge zero page is listed. Pages that were swapped out or not present were brought
- * in first, so there are none.
+ * without PAGEMAP_SCAN (before 6.7) the huge zero page is listed. `absent`: swapped out or dropped when the page tables were
+ * walked, or taken from the destination again and again.
  */
 export const PageSourceKindSchema = z.enum([
   "exclusive",
@@ -112,6 +112,7 @@ export const PageSourceKindSchema = z.enum([
   "file",
   "zero",
   "huge_zero",
+  "absent",
   "unknown",
 ]);
 export type PageSourceKind = z.infer<typeof PageSourceKindSchema>;
@@ -125,9 +126,9 @@ export const TableRunSchema = z.object({
   pages: count,
   source_kind: PageSourceKindSchema,
   treatment: PageTreatmentSchema,
-  /** Guest-physical address / 4096. */
-  source_frame: count,
-  destination_frame: count,
+  /** Guest-physical address / 4096; null for what went as bytes. */
+  source_frame: z.nullable(count),
+  destination_frame: z.nullable(count),
 });
 export type TableRun = z.infer<typeof TableRunSchema>;
 

@@ -38,6 +38,8 @@ export interface WarpTable {
   readonly source: RamMap;
   readonly destination: RamMap;
   readonly counts: TableCounts;
+  /** Pages of the migration that went as bytes before this walk, and so are not among the wanted ones. */
+  readonly asBytes?: readonly PageRun[];
   /** Pages to fault in before the next try; both empty when the table is complete. */
   readonly missing: { readonly source: readonly PageRun[]; readonly destination: readonly PageRun[] };
 }

@@ -22,7 +22,8 @@ export const registerInspect: Register = (program, session) => {
 /** Addresses as kernels print them: bytes, hexadecimal. */
 async function showTable(session: Session, table: MigrationTable): Promise<void> {
   if (session.json) return session.document(table);
-  const address = (page: number): string => `0x${(page * PAGE_BYTES).toString(16)}`;
+  const address = (page: number | null): string =>
+    page === null ? "-" : `0x${(page * PAGE_BYTES).toString(16)}`;
   await session.table(
     ["TASK", "ADDRESS", "PAGES", "SOURCE PAGE", "TREATMENT", "SOURCE GPA", "DESTINATION GPA"],
     table.runs.map(({ task, page, pages, source_kind, treatment, source_frame, destination_frame }) => [

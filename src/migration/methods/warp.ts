@@ -4,12 +4,13 @@
 
 import { rewriteSkeleton } from "../../criu/skeleton.js";
 import { MwarpError } from "../../errors.js";
+import type { PageRun } from "../../protocol/agent.js";
 import { PAGE_BYTES } from "../../units.js";
 import type { MemoryLayout } from "../../vm/types.js";
 import type { ExchangePieces } from "../../warp/backends/exchange-pieces.js";
 import { encodeExchange } from "../../warp/backends/exchange-record.js";
 import type { CostModel } from "../../warp/cost-model.js";
-import { toRuns, type WantedPages, wantedPages } from "../../warp/page-ranges.js";
+import { subtractRuns, toRuns, type WantedPages, wantedPages } from "../../warp/page-ranges.js";
 import type { MigrationVm } from "../ports.js";
 import type { Tally } from "../report.js";
 import type { StepRunner } from "../runner.js";
@@ -121,6 +122,7 @@ type StunFacts = Omit<StunInput, "onNote" | "onStun">;
 async function warp(context: StepContext, facts: StunFacts, allWanted: WantedPages): Promise<void> {
   const { clock } = context;
   let wanted = allWanted;
+  let asBytes: PageRun[] = [];
   for (let attempt = 0; ; attempt++) {
     context.signal.throwIfAborted();
     await context.deadMan.armed();
@@ -133,10 +135,12 @@ async function warp(context: StepContext, facts: StunFacts, allWanted: WantedPag
       wanted,
     );
     if (outcome.kind === "committed") {
-      context.table = outcome.table;
+      context.table = { ...outcome.table, asBytes };
       return tallyMove(context.tally, outcome);
     }
-    wanted = await supplyMissing(context, outcome, wanted, attempt);
+    const left = await supplyMissing(context, outcome, wanted, attempt);
+    if (left !== wanted) asBytes = asBytes.concat(toRuns(subtractRuns(wanted, toRuns(left))));
+    wanted = left;
   }
 }
 
