@@ -19,23 +19,34 @@ export async function mustBeFree(name: string): Promise<void> {
   }
 }
 
-/** The errors of `mustBeFree`. */
+/** The errors of `mustBeFree`. What has nothing to do with each other is asked at the same time. */
 export async function inspect(
   { name }: AgentParams<"source.inspect">,
   helper: Helper,
 ): Promise<AgentResult<"source.inspect">> {
   await mustBeFree(name);
   const { cgroup, upper } = containerPaths(name);
-  const tasks = await tasksOf(cgroup);
+  const listed = tasksOf(cgroup);
+  const [spec, tasks, anonymous, memory, swap, limit, layer, groups, unsupported] = await Promise.all([
+    loadSpec(name),
+    listed,
+    listed.then(anonymousBytes),
+    memoryBytes(cgroup),
+    swapBytes(cgroup),
+    memoryLimitBytes(cgroup),
+    directoryBytes(upper),
+    ownGroups(cgroup),
+    listed.then((tasks) => findUnsupported(tasks, helper)),
+  ]);
   return {
-    spec: await loadSpec(name),
+    spec,
     tasks,
-    anonymousBytes: await anonymousBytes(tasks),
-    memoryBytes: await memoryBytes(cgroup),
-    swapBytes: await swapBytes(cgroup),
-    memoryLimitBytes: await memoryLimitBytes(cgroup),
-    writableLayerBytes: await directoryBytes(upper),
-    unsupported: [...(await ownGroups(cgroup)), ...(await findUnsupported(tasks, helper))],
+    anonymousBytes: anonymous,
+    memoryBytes: memory,
+    swapBytes: swap,
+    memoryLimitBytes: limit,
+    writableLayerBytes: layer,
+    unsupported: [...groups, ...unsupported],
   };
 }
 
@@ -49,12 +60,11 @@ async function ownGroups(cgroup: string): Promise<string[]> {
 }
 
 async function anonymousBytes(tasks: readonly Task[]): Promise<number> {
-  let kib = 0;
-  for (const { pid } of tasks) {
+  const kib = tasks.map(async ({ pid }) => {
     const rollup = await readIfThere(`/proc/${pid}/smaps_rollup`);
-    kib += Number(/^Anonymous:\s+(\d+) kB$/m.exec(rollup ?? "")?.[1] ?? 0);
-  }
-  return kib * 1024;
+    return Number(/^Anonymous:\s+(\d+) kB$/m.exec(rollup ?? "")?.[1] ?? 0);
+  });
+  return (await Promise.all(kib)).reduce((sum, one) => sum + one, 0) * 1024;
 }
 
 async function directoryBytes(dir: string): Promise<number> {

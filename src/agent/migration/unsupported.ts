@@ -1,5 +1,7 @@
 /** What a container uses that cannot be moved, each named. A look through /proc; the container runs on. */
+import { readlinkSync } from "node:fs";
 import { readdir, readlink } from "node:fs/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Task } from "../../protocol/agent.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
@@ -19,6 +21,11 @@ const descriptors: readonly (readonly [prefix: string, name: string])[] = [
   ["anon_inode:[vfio", "VFIO"],
   ["/secretmem", "memfd_secret"],
 ];
+/**
+ * Links of descriptors that are read between two turns of the event loop. By the thread pool each would take many times as long
+ * as the kernel needs for it, and a container may have thousands.
+ */
+const LINKS_PER_TURN = 64;
 const movableDevices = /^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/.*|shm\/.*|mqueue\/.*)$/;
 
 /** Names of struct proto of the sockets that CRIU takes along (criu/sk-inet.c, criu/sockets.c). */
@@ -90,13 +97,21 @@ async function descriptorsOf(pid: number): Promise<string[]> {
   const dir = `/proc/${pid}/fd`;
   const found: string[] = [];
   const names = await readdir(dir).catch(() => []);
-  for (const fd of names) {
-    // Closed meanwhile: not in use.
-    const target = await readlink(`${dir}/${fd}`).catch(() => "");
-    const name = judgeDescriptor(target);
+  for (const [index, fd] of names.entries()) {
+    if (index % LINKS_PER_TURN === LINKS_PER_TURN - 1) await nextTurn();
+    const name = judgeDescriptor(linkTarget(`${dir}/${fd}`));
     if (name) found.push(`fd ${fd}: ${name}`);
   }
   return found;
+}
+
+/** Empty for a descriptor that was closed meanwhile: it is not in use. */
+function linkTarget(link: string): string {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return "";
+  }
 }
 
 async function mappingsOf(pid: number): Promise<string[]> {
@@ -125,20 +140,22 @@ async function isExecSession({ pid, nsPid }: Task): Promise<boolean> {
 
 /** All that cannot move, as "pid 7 fd 3: io_uring"; pids are those inside the container. */
 export async function findUnsupported(tasks: readonly Task[], helper: Helper): Promise<string[]> {
-  const found: string[] = [];
   // One in a PID namespace of its own calls its first process 1, too, but that one is younger.
   const [init] = tasks.filter(({ nsPid }) => nsPid === 1).sort((a, b) => a.pid - b.pid);
   const first = init === undefined ? new Map<string, string>() : await namespacesOf(init.pid);
-  for (const task of tasks) {
+  const found = tasks.map(async (task) => {
     const exec = await isExecSession(task);
-    const namespaces = exec ? [] : await ownNamespaces(task.pid, first);
+    const [namespaces, descriptors, sockets, mappings] = await Promise.all([
+      exec ? [] : ownNamespaces(task.pid, first),
+      descriptorsOf(task.pid),
+      helper.socketKinds(task.pid),
+      mappingsOf(task.pid),
+    ]);
     const items = [
       ...[...(exec ? ["a running exec session"] : []), ...namespaces].map((what) => `: ${what}`),
-      ...(await descriptorsOf(task.pid)).map((what) => ` ${what}`),
-      ...judgeSockets(await helper.socketKinds(task.pid)).map((what) => ` ${what}`),
-      ...(await mappingsOf(task.pid)).map((what) => ` ${what}`),
+      ...[...descriptors, ...judgeSockets(sockets), ...mappings].map((what) => ` ${what}`),
     ];
-    found.push(...items.map((item) => `pid ${task.nsPid}${item}`));
-  }
-  return found;
+    return items.map((item) => `pid ${task.nsPid}${item}`);
+  });
+  return (await Promise.all(found)).flat();
 }
