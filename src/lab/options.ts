@@ -14,6 +14,8 @@ export const VmOverrideSchema = z.object({
   preload: z.boolean(),
   /** More arguments for QEMU. */
   extra: z._default(z.array(z.string()), []),
+  /** More words for the guest kernel's command line, where a later one counts more than an earlier one. */
+  kernelArguments: z.optional(z.array(z.string())),
 });
 export type VmOverride = z.infer<typeof VmOverrideSchema>;
 const NO_OVERRIDE: VmOverride = { memoryBacking: "shared", preload: true, extra: [] };

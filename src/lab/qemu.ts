@@ -19,6 +19,8 @@ export interface VmSpec {
   readonly preload: string | null;
   /** More arguments; for tests. */
   readonly extra: readonly string[];
+  /** More words for the kernel's command line; for tests. */
+  readonly kernelArguments?: readonly string[];
   readonly kernel: string;
   readonly initramfs: string;
   readonly disk: string;
@@ -65,6 +67,7 @@ function kernelCommandLine(spec: VmSpec): string {
     `mwarp.address=${spec.address}/${bridge.prefixLength}`,
     `mwarp.gateway=${bridge.address}`,
     `mwarp.mac=${spec.mac}`,
+    ...(spec.kernelArguments ?? []),
   ].join(" ");
 }
 

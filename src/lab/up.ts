@@ -184,6 +184,7 @@ async function bringUp(settings: LabSettings, call: LabUpOptions): Promise<void>
       memoryBacking: override.memoryBacking,
       preload: override.preload ? distFile("native", "libmwarp-vmm.so") : null,
       extra: override.extra,
+      ...(override.kernelArguments === undefined ? {} : { kernelArguments: override.kernelArguments }),
       kernel: image.kernel,
       initramfs,
       disk: image.disk,
