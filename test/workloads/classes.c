@@ -5,8 +5,9 @@
  * shared with a child since fork. All of it is written once; what it must read afterwards follows from its
  * place.
  *
- * Output: "classes ready pages=N at=ADDRESS" (of the read-only ones), and for each SIGUSR1 "verify ok
- * classes=N" or "verify BAD CLASS ...".
+ * Output: "classes ready pages=N at=ADDRESS swapped=ADDRESS" (of the read-only ones, and of those swapped
+ * out, every second one of which was read again), and for each SIGUSR1 "verify ok classes=N" or "verify BAD
+ * CLASS ...".
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -224,7 +225,7 @@ int main(int argc, char **argv)
     void *shared = filled(unit);
     int orders = start_child(shared, &answers);
 
-    say("classes ready pages=%zu at=%p", 9 * unit + HUGE_PAGES + PIPE_PAGES, constant);
+    say("classes ready pages=%zu at=%p swapped=%p", 9 * unit + HUGE_PAGES + PIPE_PAGES, constant, swapped);
     for (;;) {
         rest_us(REST_US);
         if (!verify_requested()) continue;
