@@ -8,7 +8,8 @@ import { keepLogsOfFailures, TestLab } from "../support/lab.js";
 import { Workload } from "../support/workload.js";
 
 const MEMORY_MIB = 768;
-const MOVES = Number(process.env.MWARP_TEST_LONG === "1" ? 200 : 4);
+const LONG = process.env.MWARP_TEST_LONG === "1";
+const MOVES = Number(process.env.MWARP_TEST_MOVES ?? (LONG ? 200 : 4));
 /** Beside an adversary that never rests, most moves take half a minute, and some are rolled back. */
 const CONTROL_MS = 9 * 60_000;
 const MINUTES = 60_000;
@@ -25,10 +26,14 @@ describe("against the adversary", () => {
   beforeAll(async () => {
     lab = new TestLab();
     await lab.up(adversaryLab(() => lab.runDir, MEMORY_MIB)());
-    for (const vm of ["vm-a", "vm-b"])
+    for (const vm of ["vm-a", "vm-b"]) {
       neighbours.push(await Workload.run(lab, vm, `near-${vm}`, ["neighbour", "16", "thp"]));
+      if (LONG) neighbours.push(await Workload.run(lab, vm, `kmem-${vm}`, ["kmem", "8", "/tmp/kmem"]));
+    }
     moved.push(await Workload.run(lab, "vm-a", "edge", ["edge", "40", "scattered"]));
     moved.push(await Workload.run(lab, "vm-b", "classes", ["classes", "256"]));
+    // What khugepaged puts together again and again; it leaves all of the others alone.
+    moved.push(await Workload.run(lab, "vm-a", "huge", ["edge", "24", "collapsible"]));
     adversary = await startAdversary(lab, MEMORY_MIB);
   }, 5 * MINUTES);
   afterAll(async () => {

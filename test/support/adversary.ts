@@ -7,12 +7,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 import { isMwarpError } from "../../src/errors.js";
 import { QmpClient } from "../../src/vm/qmp.js";
+import { allocatedBytes } from "./host-memory.js";
 import type { LabOptions, TestLab } from "./lab.js";
+import { until } from "./wait.js";
 
 const MIB = 1024 * 1024;
 const vms = ["vm-a", "vm-b"] as const;
 /** What the adversary leaves available in a guest, KiB: enough for a container to come. */
 const LEFT_KIB = 240 * 1024;
+/** Written and freed in a guest to see that it tells the host of free pages: much more than a balloon takes at a time. */
+const REPORTED_MIB = 160;
 
 /** How little it rests: khugepaged, KSM and the balloon, ms between two rounds; the loops, seconds. */
 interface Haste {
@@ -20,18 +24,23 @@ interface Haste {
   readonly mergeMs: number;
   readonly balloonMs: number;
   readonly rest: number;
+  /** Left available while a container comes or goes, KiB. */
+  readonly leftInMoveKib: number;
 }
-/** Without any rest at all a move takes half a minute where two emulated guests share two processors. */
+/**
+ * Without any rest at all a move takes half a minute where two emulated guests share two processors. In the long form memory
+ * is taken down to little more than the low watermark as soon as a move has passed its preflight: everything that can be
+ * is then reclaimed, swapped out and migrated.
+ */
 const haste: Haste =
   process.env.MWARP_TEST_LONG === "1"
-    ? { collapseMs: 0, mergeMs: 20, balloonMs: 400, rest: 0.1 }
-    : { collapseMs: 100, mergeMs: 100, balloonMs: 4_000, rest: 1.5 };
+    ? { collapseMs: 0, mergeMs: 20, balloonMs: 400, rest: 0.1, leftInMoveKib: 40 * 1024 }
+    : { collapseMs: 100, mergeMs: 100, balloonMs: 4_000, rest: 1.5, leftInMoveKib: LEFT_KIB };
 
 /** For root in a guest. Loops run niced: they shall meddle, not keep the machine from working. */
 const script = (haste: Haste): string => `
 set -e
 modprobe zram; echo 256M > /sys/block/zram0/disksize; mkswap /dev/zram0 >/dev/null; swapon /dev/zram0
-modprobe virtio_balloon
 cd /sys/kernel/mm/ksm; echo 1000 > pages_to_scan; echo ${haste.mergeMs} > sleep_millisecs; echo 1 > use_zero_pages; echo 1 > run
 cd /sys/kernel/mm/transparent_hugepage/khugepaged
 echo ${haste.collapseMs} > scan_sleep_millisecs; echo 0 > alloc_sleep_millisecs; echo 512 > pages_to_scan
@@ -41,7 +50,7 @@ loop 'echo 1 > /proc/sys/vm/compact_memory'
 loop 'find /usr /etc /proc/sys -xdev; echo 2 > /proc/sys/vm/drop_caches'
 loop 'cat /usr/bin/* | head -c 50000000; echo 1 > /proc/sys/vm/drop_caches'
 mkdir -p /tmp/hog
-loop 'free=$(sed -n "s/MemAvailable: *\\([0-9]*\\).*/\\1/p" /proc/meminfo); if [ $free -gt ${LEFT_KIB} ]; then dd if=/dev/urandom of=/tmp/hog/$(date +%N) bs=1M count=8; else rm -f $(ls -d /tmp/hog/* | head -4); fi'
+loop 'left=${LEFT_KIB}; count=8; if pgrep -x criu; then left=${haste.leftInMoveKib}; count=32; fi; free=$(sed -n "s/MemAvailable: *\\([0-9]*\\).*/\\1/p" /proc/meminfo); if [ $free -gt $left ]; then dd if=/dev/urandom of=/tmp/hog/$(date +%N) bs=1M count=$count; else rm -f $(ls -d /tmp/hog/* | head -4); fi'
 `;
 
 /** Options of a lab in which the adversary can do all it wants. */
@@ -59,6 +68,9 @@ export function adversaryLab(runDir: () => string, memoryMib: number): () => Lab
   });
 }
 
+/** Between two looks at the memory files, ms. */
+const WATCH_MS = 1_000;
+
 const balloonSocket = (runDir: string, vm: string): string => path.join(runDir, "vms", vm, "balloon.sock");
 
 export interface Adversary extends AsyncDisposable {
@@ -69,8 +81,13 @@ export interface Adversary extends AsyncDisposable {
 /** Begins in both VMs; ends when disposed, or with the VMs. */
 export async function startAdversary(lab: TestLab, memoryMib: number): Promise<Adversary> {
   const ending = new AbortController();
-  for (const vm of vms) await lab.guest(vm, "sh", "-c", script(haste));
+  for (const vm of vms) {
+    await lab.guest(vm, "modprobe", "virtio_balloon");
+    await expectReporting(lab, vm);
+    await lab.guest(vm, "sh", "-c", script(haste));
+  }
   const before = await Promise.all(vms.map((vm) => deeds(lab, vm)));
+  const discards = watchDiscards(lab, ending.signal);
   const balloons = Promise.allSettled(
     vms.map((vm) => squeeze(balloonSocket(lab.runDir, vm), memoryMib, ending.signal)),
   );
@@ -80,23 +97,71 @@ export async function startAdversary(lab: TestLab, memoryMib: number): Promise<A
         const now = await deeds(lab, vm);
         for (const [deed, count] of now)
           expect(count, `${deed} in ${vm}`).toBeGreaterThan(before[index].get(deed)!);
+        const done = [...now].map(([deed, count]) => `${deed} ${count - before[index].get(deed)!}`);
+        console.info(`the adversary in ${vm}: ${done.join(", ")}`);
       }
+      console.info(`given back to the host and taken again: ${Math.round(discards.bytes / MIB)} MiB`);
+      expect(discards.bytes, "bytes that the guests gave back").toBeGreaterThan(REPORTED_MIB * MIB);
     },
     // The VMs are ended next, and with them all that goes on in them.
     [Symbol.asyncDispose]: async () => {
       ending.abort();
-      await balloons;
+      await Promise.all([balloons, discards.ended]);
     },
   };
 }
 
-/** What a guest's kernel has done of what the adversary is there for, by name in /proc/vmstat. */
+/** Names in /proc/vmstat of what the adversary is there for. */
+const VMSTAT = [
+  "compact_migrate_scanned",
+  "pgmigrate_success",
+  "drop_pagecache",
+  "balloon_inflate",
+  "slabs_scanned",
+  "pswpout",
+  "thp_collapse_alloc",
+] as const;
+
+/** What a guest's kernel has done of it; KSM counts its rounds elsewhere. */
 async function deeds(lab: TestLab, vm: string): Promise<Map<string, number>> {
-  const text = await lab.guest(vm, "cat", "/proc/vmstat");
-  const names = ["compact_migrate_scanned", "pgmigrate_success", "drop_pagecache", "balloon_inflate"];
+  const files = ["/proc/vmstat", "/sys/kernel/mm/ksm/full_scans"];
+  const text = await lab.guest(vm, "sh", "-c", `cat ${files[0]}; echo "full_scans $(cat ${files[1]})"`);
   return new Map(
-    names.map((name) => [name, Number(new RegExp(`^${name} (\\d+)$`, "m").exec(text)?.[1] ?? Number.NaN)]),
+    [...VMSTAT, "full_scans"].map((name) => [
+      name,
+      Number(new RegExp(`^${name} (\\d+)$`, "m").exec(text)?.[1] ?? Number.NaN),
+    ]),
   );
+}
+
+/** Free page reporting at work: what a guest frees is soon no longer allocated on the host. No balloon is inflated by then. */
+async function expectReporting(lab: TestLab, vm: string): Promise<void> {
+  const used = `dd if=/dev/urandom of=/tmp/reported bs=1M count=${REPORTED_MIB} 2>/dev/null`;
+  await lab.guest(vm, "sh", "-c", used);
+  const before = allocatedBytes(lab);
+  await lab.guest(vm, "rm", "/tmp/reported");
+  await until(
+    `the host to get back what ${vm} has freed`,
+    () => (allocatedBytes(lab) < before - (REPORTED_MIB / 2) * MIB ? true : undefined),
+    { timeoutMs: 60_000, intervalMs: 500 },
+  );
+}
+
+/** Counts what the VMs give back to the host, by balloon or by report, in bytes that go and mostly come again. */
+function watchDiscards(
+  lab: TestLab,
+  signal: AbortSignal,
+): { readonly bytes: number; readonly ended: Promise<void> } {
+  const counted = { bytes: 0, ended: Promise.resolve() };
+  counted.ended = (async () => {
+    for (let last = allocatedBytes(lab); !signal.aborted; ) {
+      await sleep(WATCH_MS, null, { signal }).catch(() => undefined);
+      const now = allocatedBytes(lab);
+      counted.bytes += Math.max(0, last - now);
+      last = now;
+    }
+  })().catch(() => undefined);
+  return counted;
 }
 
 /** Inflates and deflates a balloon until told to stop, or until its VM is gone. */

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define HUGE_BYTES (2UL << 20)
+
 static volatile sig_atomic_t verify_wanted;
 
 static void on_verify(int signal)
@@ -87,7 +89,8 @@ enum backing parse_backing(const char *text)
     if (!strcmp(text, "thp")) return BACKING_THP;
     if (!strcmp(text, "small")) return BACKING_SMALL;
     if (!strcmp(text, "scattered")) return BACKING_SCATTERED;
-    die("backing: wanted thp, small or scattered, not '%s'", text);
+    if (!strcmp(text, "collapsible")) return BACKING_COLLAPSE;
+    die("backing: wanted thp, small, scattered or collapsible, not '%s'", text);
 }
 
 uint64_t mix64(uint64_t value)
@@ -101,7 +104,7 @@ uint64_t mix64(uint64_t value)
 void *map_pages(size_t pages, enum backing backing)
 {
     /* Room for alignment: only a range that starts on 2 MiB gets huge pages throughout. */
-    size_t huge = 2UL << 20, bytes = pages * PAGE_BYTES;
+    size_t huge = HUGE_BYTES, bytes = pages * PAGE_BYTES;
     char *raw = mmap(NULL, bytes + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (raw == MAP_FAILED) die("mmap of %zu bytes: %s", bytes + huge, strerror(errno));
     char *start = (char *)(((uintptr_t)raw + huge - 1) & ~(huge - 1));
@@ -110,6 +113,8 @@ void *map_pages(size_t pages, enum backing backing)
 
     if (backing != BACKING_SCATTERED) {
         for (size_t i = 0; i < pages; i++) *(volatile char *)(start + i * PAGE_BYTES) = 0;
+        if (backing == BACKING_COLLAPSE && madvise(start, bytes, MADV_HUGEPAGE))
+            die("MADV_HUGEPAGE: %s", strerror(errno));
         return start;
     }
     uint32_t *order = malloc(pages * sizeof(*order));
@@ -124,6 +129,14 @@ void *map_pages(size_t pages, enum backing backing)
     for (size_t i = 0; i < pages; i++) *(volatile char *)(start + order[i] * PAGE_BYTES) = 0;
     free(order);
     return start;
+}
+
+void split_huge_pages(void *start, size_t pages)
+{
+    /* Of a huge page only a part of which is said to be cold the kernel makes small ones
+     * (mm/madvise.c, madvise_cold_or_pageout_pte_range). */
+    for (size_t i = 0; i < pages; i += HUGE_BYTES / PAGE_BYTES)
+        madvise((char *)start + i * PAGE_BYTES, PAGE_BYTES, MADV_COLD);
 }
 
 static uint64_t word_at(const uint64_t *page, size_t index, uint64_t seed)

@@ -14,6 +14,7 @@ enum backing {
     BACKING_SMALL,     /* 4 KiB pages, touched in ascending order */
     BACKING_SCATTERED, /* 4 KiB pages, touched in random order, so that neighbours in the mapping lie in
                           unrelated frames */
+    BACKING_COLLAPSE,  /* 4 KiB pages that khugepaged may put together to huge ones */
 };
 
 /*
@@ -34,12 +35,15 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* Parses a whole decimal number in [low, high]; dies when the text is not one. */
 long parse_number(const char *what, const char *text, long low, long high);
 
-/* Parses "thp", "small" or "scattered"; dies otherwise. */
+/* Parses "thp", "small", "scattered" or "collapsible"; dies otherwise. */
 enum backing parse_backing(const char *text);
 
 /* Maps `pages` pages of private anonymous memory and touches each once in the order that `backing` asks for.
  */
 void *map_pages(size_t pages, enum backing backing);
+
+/* Takes huge pages apart again without a change to what they hold, so that khugepaged has something to do. */
+void split_huge_pages(void *start, size_t pages);
 
 /* A well mixed 64-bit value of its input (the finalizer of splitmix64). */
 uint64_t mix64(uint64_t value);

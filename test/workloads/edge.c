@@ -2,7 +2,8 @@
  * edge SIZE_MIB BACKING: the edge pattern of QEMU's migration test. One byte per page is incremented in
  * ascending order, for ever, so that at any instant all pages hold the same value but for one edge. A page
  * that is lost, stale or comes twice breaks that. Beyond QEMU's: the last byte of the page is kept equal to
- * the first (torn pages), and each page holds its own number (pages put in the wrong place).
+ * the first (torn pages), and each page holds its own number (pages put in the wrong place). "collapsible"
+ * pages are taken apart after each round, so that khugepaged puts them together again and again.
  *
  * Output: "edge ready pages=N at=ADDRESS", then "edge iteration N" from time to time, and for each SIGUSR1
  * "verify ok pages=N iteration=N" or "verify BAD ...".
@@ -43,10 +44,11 @@ static void verify(uint8_t *memory, size_t pages, size_t edge, uint64_t iteratio
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) die("usage: edge SIZE_MIB thp|small|scattered");
+    if (argc != 3) die("usage: edge SIZE_MIB thp|small|scattered|collapsible");
     size_t pages = (size_t)parse_number("SIZE_MIB", argv[1], 1, 65536) * (1UL << 20) / PAGE_BYTES;
     workload_init();
-    uint8_t *memory = map_pages(pages, parse_backing(argv[2]));
+    enum backing backing = parse_backing(argv[2]);
+    uint8_t *memory = map_pages(pages, backing);
     for (size_t i = 0; i < pages; i++) *number_of(memory + i * PAGE_BYTES) = i;
     say("edge ready pages=%zu at=%p", pages, (void *)memory);
 
@@ -58,6 +60,7 @@ int main(int argc, char **argv)
             if (verify_requested()) verify(memory, pages, i + 1, iteration);
             if (i % PAGES_PER_REST == PAGES_PER_REST - 1) rest_to_share(PERCENT);
         }
+        if (backing == BACKING_COLLAPSE) split_huge_pages(memory, pages);
         if (iteration % ITERATIONS_PER_LINE == 0) say("edge iteration %lu", (unsigned long)iteration);
     }
 }
