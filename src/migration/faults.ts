@@ -8,7 +8,8 @@
  * - `unsafe:stale-table`: the page tables are walked while both VMs run, seconds before the exchange, which breaks I3. It
  *   exists to show that the adversary of the tests finds such a mistake.
  *
- * A point is a state (states.ts), as soon as the journal says it, or an instant inside the stun.
+ * A point is a state (states.ts), as soon as the journal says it, or an instant inside the stun. Held there, the whole daemon
+ * stands still, as nothing inside the stun waits for a test.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,7 +17,8 @@ import { MwarpError } from "../errors.js";
 import type { State } from "./states.js";
 
 /** `exchanged`: frames have changed owner, nothing is journaled. `stunned`: committed, both VMs still paused. */
-export type FaultPoint = State | "exchanged" | "stunned";
+export type StunPoint = "exchanged" | "stunned";
+export type FaultPoint = State | StunPoint;
 type FaultKind = "kill" | "fail" | "hold" | "unsafe";
 
 const HOLD_LIMIT_MS = 120_000;
@@ -31,18 +33,30 @@ const asked = (kind: FaultKind, point: FaultPoint | "stale-table"): boolean =>
   existsSync(faultsFile) &&
   readFileSync(faultsFile, "utf8").split(/\s+/).includes(`${kind}:${point}`);
 
+const isInStun = (point: FaultPoint): point is StunPoint => point === "exchanged" || point === "stunned";
+
 export function killPoint(point: FaultPoint): void {
   if (asked("kill", point)) process.kill(process.pid, "SIGKILL");
+  if (!isInStun(point) || !asked("hold", point)) return;
+  const isHeld = hold(point);
+  const nobody = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  while (isHeld()) Atomics.wait(nobody, 0, 0, LOOK_EVERY_MS);
 }
 
 /** For where waiting and failing are possible. */
-export async function faultPoint(point: FaultPoint): Promise<void> {
+export async function faultPoint(point: State): Promise<void> {
   if (asked("fail", point)) throw new MwarpError("MWARP_E_INTERNAL", `failed at ${point}, as a test asked`);
   if (!asked("hold", point)) return;
+  const isHeld = hold(point);
+  while (isHeld()) await sleep(LOOK_EVERY_MS);
+}
+
+/** Says that the point is reached. Gives what tells whether to wait on. */
+function hold(point: FaultPoint): () => boolean {
   const held = `${faultsFile}.held`;
   writeFileSync(held, point);
   const deadline = performance.now() + HOLD_LIMIT_MS;
-  while (existsSync(held) && performance.now() < deadline) await sleep(LOOK_EVERY_MS);
+  return () => existsSync(held) && performance.now() < deadline;
 }
 
 /** What `read` gives, read far too early, when a test asks for that; else null. */
