@@ -21,6 +21,13 @@ const REMOVE_TIMEOUT_MS = 30_000;
 
 type ContainerPorts = Pick<DaemonPorts, "vms" | "inspector" | "agents" | "limits">;
 
+interface Look {
+  readonly found: ContainerListing | undefined;
+  /** Who says that it has it, and that no migration does. */
+  readonly claims: readonly string[];
+  readonly unreachable: ContainerList["unreachable"];
+}
+
 export class ContainerService {
   readonly #ports: ContainerPorts;
   readonly #locks: ContainerLocks;
@@ -58,16 +65,19 @@ export class ContainerService {
 
   /**
    * The container of that name or unique id prefix. While a migration runs, both VMs may list it: the side that has a
-   * process goes first.
-   * @throws MWARP_E_CONTAINER_UNKNOWN, or MWARP_E_AGENT_UNREACHABLE when a VM that might have it did not answer
+   * process goes first. Two VMs that claim it while no migration does cannot both be right, and one may not be honest: neither
+   * is asked for anything.
+   * @throws MWARP_E_NAME_TAKEN naming both; MWARP_E_CONTAINER_UNKNOWN, or MWARP_E_AGENT_UNREACHABLE when a VM that might have
+   * it did not answer
    */
   async find(wanted: string, signal: AbortSignal): Promise<ContainerListing> {
-    const { containers, unreachable } = await this.list(signal, this.#ports.limits.find);
-    const byProcess = [...containers].sort((a, b) => rank(a) - rank(b));
-    const found = pick(byProcess, wanted, {
-      name: (item) => item.container.spec.name,
-      id: (item) => item.container.spec.id,
-    });
+    let { found, claims, unreachable } = await this.#look(wanted, signal);
+    // One may have answered before the container moved, the other after.
+    if (claims.length > 1) ({ found, claims, unreachable } = await this.#look(wanted, signal));
+    if (claims.length > 1)
+      throw new MwarpError("MWARP_E_NAME_TAKEN", `${claims.join(" and ")} each claim container "${wanted}"`, {
+        hint: "Find out which of them is right. An id says which is meant, unless both claim that, too.",
+      });
     if (found !== undefined) return found;
     const silent = unreachable.filter((item) => item.error.code !== "MWARP_E_VM_UNREACHABLE");
     if (silent.length === 0)
@@ -77,6 +87,16 @@ export class ContainerService {
       `no container "${wanted}" on the VMs that answer; ${silent.map((item) => item.vm).join(", ")} did not`,
       { details: silent.map((item) => `${item.vm}: ${item.error.message}`) },
     );
+  }
+
+  async #look(wanted: string, signal: AbortSignal): Promise<Look> {
+    const { containers, unreachable } = await this.list(signal, this.#ports.limits.find);
+    const byProcess = [...containers].sort((a, b) => rank(a) - rank(b));
+    const found = pick(byProcess, wanted, {
+      name: (item) => item.container.spec.name,
+      id: (item) => item.container.spec.id,
+    });
+    return { found, claims: found === undefined ? [] : claimsOf(containers, found, wanted), unreachable };
   }
 
   async exec(wanted: string, request: ExecRequest, call: ExecCall): Promise<AsyncGenerator<ExecEvent, void>> {
@@ -135,6 +155,20 @@ export class ContainerService {
 function silenceOf(vm: string, error: unknown, limit: AbortSignal): unknown {
   if (!limit.aborted || !isMwarpError(error, "MWARP_E_CANCELLED")) return error;
   return new MwarpError("MWARP_E_AGENT_UNREACHABLE", `${vm}: the agent did not answer in time`);
+}
+
+/** Two VMs may list one container while a migration has it, which then holds it on one of them at least. */
+function claimsOf(
+  containers: readonly ContainerListing[],
+  { container }: ContainerListing,
+  wanted: string,
+): string[] {
+  const { name, id } = container.spec;
+  const claims = containers.filter(
+    ({ container: { spec, held } }) =>
+      held === null && (name === wanted ? spec.name === name : spec.id === id),
+  );
+  return claims.map(({ vm, container }) => `${vm} (id ${container.spec.id})`);
 }
 
 const rank = ({ container }: ContainerListing): number =>
