@@ -234,9 +234,8 @@ async function commitOrUndo(
     if (error instanceof Unsettled) throw error;
     await exchange?.undo();
     onUndone();
-    throw new MwarpError("MWARP_E_WARP", "the commit could not be written; the exchange was undone", {
-      cause: error,
-    });
+    const why = toMwarpError(error).message;
+    throw new MwarpError("MWARP_E_WARP", `not committed, and the exchange undone: ${why}`, { cause: error });
   }
 }
 

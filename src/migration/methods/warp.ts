@@ -61,11 +61,24 @@ export async function migrateWarp(run: StepRunner, context: StepContext, costs: 
       onExchange: (pieces: ExchangePieces) => run.beginExchange(encodeExchange(pieces)),
       onUndone: () => run.forgetExchange(),
     };
-    await run.step("warp", (commit) => warp(context, { ...facts, commit }, wanted), context.pokes);
+    await run.step(
+      "warp",
+      (commit) => warp(context, { ...facts, commit: toLivingVm(context, commit) }, wanted),
+      context.pokes,
+    );
   } finally {
     closeSessions(opened);
   }
 }
+
+/** A container that was given to a VM which has ended would have ended with it; not given, it is the source's. */
+const toLivingVm =
+  ({ checked: { destination } }: StepContext, commit: () => void): (() => void) =>
+  () => {
+    if (destination.isGone())
+      throw new MwarpError("MWARP_E_VM_UNREACHABLE", `${destination.endpoint.name} ended in the stun`);
+    commit();
+  };
 
 async function openSessions(context: StepContext): Promise<Sessions> {
   const { checked, request, signal } = context;

@@ -180,15 +180,23 @@ async function undoAll(halves: readonly Half[]): Promise<void> {
       }),
     ),
   );
-  const failure = ends.find((end) => end.status === "rejected");
-  if (failure !== undefined) {
+  for (const [index, end] of ends.entries()) {
+    if (end.status === "fulfilled" || isGone(halves[index])) continue;
     throw new MwarpError(
       "MWARP_E_NEEDS_RECOVERY",
-      `the exchange could not be undone: ${messageOf(failure.reason)}`,
-      {
-        cause: failure.reason,
-      },
+      `the exchange could not be undone: ${messageOf(end.reason)}`,
+      { cause: end.reason },
     );
+  }
+}
+
+/** A VMM that has ended has no memory to be put back. */
+function isGone({ side }: Half): boolean {
+  try {
+    side.backing.read();
+    return false;
+  } catch (error) {
+    return isMwarpError(error, "MWARP_E_VM_UNREACHABLE");
   }
 }
 
