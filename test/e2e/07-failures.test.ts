@@ -1,16 +1,22 @@
 /** Nothing that dies in the middle leaves two containers, or none, or a wrong byte. */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { MigrationCancelSchema } from "../../src/protocol/api.js";
 import { MigrationReportSchema } from "../../src/protocol/migration.js";
 import { QmpClient } from "../../src/vm/qmp.js";
-import { Crashes, expectOneOwner } from "../support/crash.js";
+import { Crashes, type Held } from "../support/crash.js";
 import { DaemonStatusSchema } from "../support/documents.js";
 import { useLab } from "../support/lab.js";
+import { expectOneOwner } from "../support/one-owner.js";
 import { Workload } from "../support/workload.js";
 
+const long = process.env.MWARP_TEST_LONG === "1";
 const host = useLab({ memory: "768M" });
+const vms = ["vm-a", "vm-b"];
 const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
+/** More than it takes until all is on the destination. */
+const LIMIT_S = 15;
 
 /** Whether a VM's processors run, asked of its VMM: a command of mWarp would start a daemon. */
 async function runState(vm: string): Promise<unknown> {
@@ -38,7 +44,7 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     const report = MigrationReportSchema.parse(JSON.parse(end.stdout));
     if (report.outcome === "aborted") expect([end.exit, await edge.vm()]).toEqual([1, from]);
     else expect([report.outcome, await edge.vm()]).toEqual(["committed", other(from)]);
-    await expectOneOwner(edge, ["vm-a", "vm-b"]);
+    await expectOneOwner(edge, vms);
   });
 
   it.each(delays)("CRIU on the destination, %i ms after its start", async (delay) => {
@@ -48,7 +54,7 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     const report = MigrationReportSchema.parse(JSON.parse(end.stdout));
     if (report.outcome === "aborted") expect([end.exit, await edge.vm()]).toEqual([1, from]);
     else expect([report.outcome, await edge.vm()]).toEqual(["committed", other(from)]);
-    await expectOneOwner(edge, ["vm-a", "vm-b"]);
+    await expectOneOwner(edge, vms);
   });
 
   it("the daemon, and the next one settles it", async () => {
@@ -59,7 +65,7 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     process.kill(pid, "SIGKILL");
     expect((await command.finished).exit).toBe(8);
     await host.lab.mwarp.ok(["recover"]);
-    await expectOneOwner(edge, ["vm-a", "vm-b"]);
+    await expectOneOwner(edge, vms);
   });
 
   // The daemon kills itself at a fault point: no stranger could hit these instants.
@@ -75,7 +81,7 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     const end = await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--backend", "remap"]);
     expect(end.exit).toBe(8);
     // The dead-man helper ends the stun by itself, before any other daemon is there.
-    for (const vm of ["vm-a", "vm-b"])
+    for (const vm of vms)
       await expect.poll(() => runState(vm), { timeout: 20_000 }).toMatchObject({ running: true });
     expect(crashes.lastJournal()).toContain(
       fault === "stunned" ? '"committed"' : "the daemon died in the stun",
@@ -83,23 +89,73 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     crashes.disarm();
     await mwarp.ok(["recover"]);
     expect(await edge.vm()).toBe(fault === "stunned" ? other(from) : from);
-    await expectOneOwner(edge, ["vm-a", "vm-b"]);
+    await expectOneOwner(edge, vms);
   });
 
-  it("nothing: Ctrl-C rolls a migration back, exit status 7", async () => {
-    const from = await edge.vm();
-    const command = host.lab.mwarp.start(["migrate", "edge", "--to", other(from), "--json"]);
-    await command.seen(/prepare|preflight|dump/);
-    command.process.kill("SIGINT");
-    const end = await command.finished;
-    const report = MigrationReportSchema.parse(JSON.parse(end.stdout));
-    if (report.outcome === "committed") expect([end.exit, await edge.vm()]).toEqual([0, other(from)]);
-    else expect([end.exit, report.error?.code, await edge.vm()]).toEqual([7, "MWARP_E_CANCELLED", from]);
-    await expectOneOwner(edge, ["vm-a", "vm-b"]);
+  describe("nothing: a migration that is cancelled", () => {
+    let crashes: Crashes;
+    beforeAll(async () => {
+      crashes = new Crashes(host.lab);
+      await crashes.begin();
+    });
+    beforeEach(() => crashes.disarm());
+
+    async function expectEnd(held: Held, from: string, outcome: "aborted" | "committed"): Promise<void> {
+      const end = await held.finished;
+      const report = MigrationReportSchema.parse(JSON.parse(end.stdout));
+      expect([report.outcome, report.error?.code ?? null, end.exit]).toEqual(
+        outcome === "aborted" ? ["aborted", "MWARP_E_CANCELLED", 7] : ["committed", null, 0],
+      );
+      expect(await expectOneOwner(edge, vms)).toBe(outcome === "aborted" ? from : other(from));
+    }
+
+    const cancels = [
+      ["before the commit is rolled back", "populated", "cancelling", "aborted"],
+      ["after it is finished", "committed", "finishing", "committed"],
+    ] as const;
+    it.each(long ? cancels : cancels.slice(0, 1))(
+      "by `mwarp cancel` %s",
+      async (_, state, answer, outcome) => {
+        const from = await edge.vm();
+        const held = await crashes.startAndHold(["edge", "--to", other(from), "--json"], state);
+        expect(await crashes.mwarp.json(MigrationCancelSchema, ["cancel", held.id])).toEqual({
+          state: answer,
+        });
+        held.release();
+        await expectEnd(held, from, outcome);
+      },
+    );
+
+    const interrupts = [
+      ["after it is finished", "committed", /past the commit.*finishing/, "committed"],
+      ["before the commit is rolled back", "populated", /cancelling: it will be rolled back/, "aborted"],
+    ] as const;
+    it.each(interrupts)("by Ctrl-C %s", async (_, state, answer, outcome) => {
+      const from = await edge.vm();
+      const held = await crashes.startAndHold(["edge", "--to", other(from), "--json"], state);
+      held.process.kill("SIGINT");
+      await held.seen(answer);
+      // It is told at once, and asked for a moment later.
+      await crashes.mwarp.ok(["ps"]);
+      held.release();
+      await expectEnd(held, from, outcome);
+    });
+
+    it("by its time limit, with all of it on the destination, is rolled back", async () => {
+      const from = await edge.vm();
+      const started = performance.now();
+      const limit = ["--timeout", `${LIMIT_S}s`];
+      const held = await crashes.startAndHold(["edge", "--to", other(from), ...limit, "--json"], "populated");
+      await sleep(LIMIT_S * 1000 - (performance.now() - started) + 1000);
+      held.release();
+      const end = await held.finished;
+      const report = MigrationReportSchema.parse(JSON.parse(end.stdout));
+      expect([report.outcome, report.error?.code, end.exit]).toEqual(["aborted", "MWARP_E_TIMEOUT", 1]);
+      expect(await expectOneOwner(edge, vms)).toBe(from);
+    });
   });
 
   it.each([
-    ["whose time is up before the commit", "--timeout"],
     ["that keeps the container still for too long", "--max-downtime"],
     ["that keeps the VMs still for too long", "--max-stun"],
   ])("nothing: a migration %s is rolled back", async (_, limit) => {
@@ -111,7 +167,7 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     expect([report.outcome, report.error?.code, end.exit]).toEqual(["aborted", "MWARP_E_TIMEOUT", 1]);
     if (limit === "--max-downtime") expect(report.time_ms.downtime).toBeGreaterThan(0);
     expect(await edge.vm()).toBe(from);
-    await expectOneOwner(edge, ["vm-a", "vm-b"]);
+    await expectOneOwner(edge, vms);
   });
 
   it("nothing: a limit that passes with --on-timeout proceed is told, and the migration goes on", async () => {
@@ -122,7 +178,7 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     expect([report.outcome, report.error, end.exit]).toEqual(["committed", null, 0]);
     expect(end.stderr).toMatch(/not committed within 100 ms; it goes on/);
     expect(end.stderr).toMatch(/stood still for 50 ms before the commit; it goes on/);
-    await expectOneOwner(edge, ["vm-a", "vm-b"]);
+    await expectOneOwner(edge, vms);
   });
 
   it("and afterwards it moves as ever, with nothing of the failed tries in either VM", async () => {
@@ -130,7 +186,7 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     await edge.migrate(other(await edge.vm()));
     await edge.verify();
     await sleep(1000);
-    for (const vm of ["vm-a", "vm-b"]) {
+    for (const vm of vms) {
       expect(await host.lab.guest(vm, "sh", "-c", "ps -eo comm= | grep -xE 'criu|runc' || true")).toBe("");
     }
   });

@@ -5,14 +5,19 @@
  */
 import { execFileSync } from "node:child_process";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Crashes } from "../support/crash.js";
+import type { State } from "../../src/migration/states.js";
+import { Crashes, freezerIn, killVmm, type Program, type Side } from "../support/crash.js";
 import { PsSchema } from "../support/documents.js";
 import { useLab } from "../support/lab.js";
 import { type LineProcess, startLines } from "../support/lines.js";
 import { projectRoot } from "../support/mwarp.js";
 import { Workload } from "../support/workload.js";
 
+const long = process.env.MWARP_TEST_LONG === "1";
+/** For so long nobody types a command after the daemon's death. */
+const UNATTENDED_MS = 8_000;
 const host = useLab({ memory: "512M" });
 const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
 /** The address that a kernel gives an interface by its hardware address (RFC 4291, appendix A). */
@@ -73,10 +78,12 @@ describe("on the bridge, a container with an open connection is seen", () => {
     return capture.lines.slice(from);
   }
 
+  const sidesOf = (frames: readonly string[]): readonly string[] =>
+    frames.map((frame) => frame.split(" ")[0]).filter((side, index, all) => side !== all[index - 1]);
+
   /** One side after the other, without going back, and nothing that ends a connection. */
   function expectSides(frames: readonly string[], ...sides: readonly string[]): void {
-    const seen = frames.map((frame) => frame.split(" ")[0]);
-    expect(seen.filter((side, index) => side !== seen[index - 1])).toEqual(sides);
+    expect(sidesOf(frames)).toEqual(sides);
     expect(frames.filter((frame) => /tcp \w*[RF]/.test(frame))).toEqual([]);
   }
 
@@ -95,22 +102,68 @@ describe("on the bridge, a container with an open connection is seen", () => {
     expectSides(await framesSince(start), tap(from));
   });
 
-  it("on its own side only, when the daemon dies before the commit", async () => {
+  it.each([
+    ["on its own side only, when its daemon dies before the commit", "held", "source"],
+    ["on one side, then on the other, when its daemon dies after the commit", "committed", "destination"],
+  ] as const)("%s, whether or not anybody types a command", async (_, state, owner) => {
     const from = await who.vm();
+    const to = other(from);
+    const [stays, sides] = owner === "source" ? [to, [from]] : [from, [from, to]];
     const start = capture.lines.length;
-    crashes.arm("kill:held");
-    expect((await crashes.mwarp.run(["migrate", "who", "--to", other(from)])).exit).toBe(8);
+    crashes.arm(`kill:${state}`);
+    expect((await crashes.mwarp.run(["migrate", "who", "--to", to])).exit).toBe(8);
+    crashes.disarm();
+    // Nobody runs, or whoever the journal names: on the other side nothing is let go.
+    const seen = new Set<string | null>();
+    for (const until = performance.now() + UNATTENDED_MS; performance.now() < until; await sleep(500))
+      seen.add(await freezerIn(host.lab, stays, "who"));
+    expect([...seen]).not.toContain("runs");
+    if (crashes.lastState() === state) {
+      expect([...seen]).toContain("frozen");
+      expect(await freezerIn(host.lab, owner === "source" ? from : to, "who")).toBe("frozen");
+    }
+    const unattended = sidesOf(capture.lines.slice(start));
+    expect(sides.map(tap).join(" ")).toContain(unattended.join(" "));
     await crashes.settle();
-    expectSides(await framesSince(start), tap(from));
+    expectSides(await framesSince(start), ...sides.map(tap));
   });
 
-  it("on one side, then on the other, when the daemon dies after the commit", async () => {
+  const deaths: [Program, Side, State][] = [
+    ["criu", "destination", "held"],
+    ["agent", "destination", "committed"],
+    ["agent", "source", "held"],
+    ["agent", "destination", "held"],
+    ["criu", "source", "held"],
+    ["agent", "source", "committed"],
+    ["criu", "destination", "committed"],
+    ["criu", "source", "committed"],
+  ];
+  it.each(long ? deaths : deaths.slice(0, 2))(
+    "never on the wrong side, when %s on the %s dies in the state %s",
+    async (program, side, state) => {
+      const from = await who.vm();
+      const start = capture.lines.length;
+      const migration = await crashes.startAndHold(["who", "--to", other(from)], state);
+      await crashes.killIn(side === "source" ? from : other(from), program, "one at least");
+      migration.release();
+      await migration.finished;
+      await crashes.settle();
+      const now = await who.vm();
+      expectSides(await framesSince(start), ...(now === from ? [from] : [from, now]).map(tap));
+    },
+  );
+
+  it("on its own side only, when Ctrl-C ends its migration", async () => {
     const from = await who.vm();
     const start = capture.lines.length;
-    crashes.arm("kill:committed");
-    expect((await crashes.mwarp.run(["migrate", "who", "--to", other(from)])).exit).toBe(8);
-    await crashes.settle();
-    expectSides(await framesSince(start), tap(from), tap(other(from)));
+    const migration = await crashes.startAndHold(["who", "--to", other(from)], "populated");
+    migration.process.kill("SIGINT");
+    await migration.seen(/will be rolled back/);
+    // It is told at once, and asked for a moment later.
+    await crashes.mwarp.ok(["ps"]);
+    migration.release();
+    expect((await migration.finished).exit).toBe(7);
+    expectSides(await framesSince(start), tap(from));
   });
 
   it("by IPv4 and IPv6", () => {
@@ -118,6 +171,18 @@ describe("on the bridge, a container with an open connection is seen", () => {
       expect(
         new Set(capture.lines.filter((line) => kind.test(line)).map((line) => line.split(" ")[0])).size,
       ).toBe(2);
+  });
+
+  it("on the other side alone, when its VM is killed after the commit", async () => {
+    const from = await who.vm();
+    const vmm = await crashes.vmPid(from);
+    const start = capture.lines.length;
+    const migration = await crashes.startAndHold(["who", "--to", other(from)], "committed");
+    await killVmm(vmm);
+    migration.release();
+    await migration.finished;
+    await crashes.settle();
+    expectSides(await framesSince(start), tap(from), tap(other(from)));
   });
 
   it("by its client as if nothing had been: no answer lost, none twice", async () => {

@@ -7,9 +7,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { FaultPoint } from "../../src/migration/faults.js";
 import { type MigrationReport, MigrationReportSchema } from "../../src/protocol/migration.js";
 import { writeBundle } from "../support/bundle.js";
-import { Crashes, expectOneOwner, type Side } from "../support/crash.js";
+import { Crashes, type Side } from "../support/crash.js";
 import { useLab } from "../support/lab.js";
 import { cut, interpose, type LyingAgent } from "../support/lying-agent.js";
+import { Aftermath, expectOneOwner } from "../support/one-owner.js";
 import {
   criuFails,
   type criuFaults,
@@ -22,6 +23,7 @@ import {
 } from "../support/shortage.js";
 import { Workload } from "../support/workload.js";
 
+const long = process.env.MWARP_TEST_LONG === "1";
 const host = useLab({ memory: "512M" });
 const vms = ["vm-a", "vm-b"];
 const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
@@ -29,11 +31,13 @@ const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
 describe("one container is left, whole and movable, when", () => {
   let crashes: Crashes;
   let edge: Workload;
+  let after: Aftermath;
   let agents: Readonly<Record<string, LyingAgent>> = {};
 
   beforeAll(async () => {
     const { lab } = host;
     edge = await Workload.run(lab, "vm-a", "edge", ["edge", "24", "thp"]);
+    after = new Aftermath(edge, vms);
     crashes = new Crashes(lab);
     await lab.mwarp.ok(["daemon", "stop"]);
     agents = await interpose(lab);
@@ -49,18 +53,39 @@ describe("one container is left, whole and movable, when", () => {
   const reportOf = ({ stdout }: { readonly stdout: string }): MigrationReport =>
     MigrationReportSchema.parse(JSON.parse(stdout));
 
-  it.each<[keyof typeof criuFaults, Side]>([
-    ["dumpEarly", "source"],
+  const faults: readonly (readonly [keyof typeof criuFaults, Side])[] = [
     ["parasiteConnect", "source"],
+    ["dumpEarly", "source"],
+    ["dumpPages", "source"],
     ["postRestore", "destination"],
-  ])("CRIU fails at %s on the %s", async (fault, side) => {
+    ...(long ? ([["restoreRoot", "destination"]] as const) : []),
+  ];
+
+  it.each(faults)("CRIU fails at %s on the %s", async (fault, side) => {
     const from = await edge.vm();
     await criuFails(host.lab, at(side, from), fault);
     const report = reportOf(await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--json"]));
     await criuWorks(host.lab, at(side, from));
     await crashes.settle();
     expect(report.outcome).toBe("aborted");
-    expect(await expectOneOwner(edge, vms)).toBe(from);
+    expect(await after.expectMovable("CRIU fails")).toBe(from);
+  });
+
+  it("CRIU fails at a file without a name, late in the restore on the destination", async () => {
+    const { lab } = host;
+    const from = await edge.vm();
+    const hold = "exec 3>/tmp/nameless; rm /tmp/nameless; exec pattern 8 thp";
+    await Workload.run(lab, from, "nameless", ["sh", "-c", hold]);
+    const nameless = new Workload(lab, "nameless", "pattern");
+    await criuFails(lab, other(from), "openRemap");
+    const report = reportOf(await crashes.mwarp.run(["migrate", "nameless", "--to", other(from), "--json"]));
+    await criuWorks(lab, other(from));
+    await crashes.settle();
+    expect([report.outcome, report.error?.code]).toEqual(["aborted", "MWARP_E_RESTORE"]);
+    expect(await expectOneOwner(nameless, vms)).toBe(from);
+    await nameless.migrate(other(from));
+    await nameless.verify();
+    await nameless.remove();
   });
 
   it("CRIU cannot give the container its seccomp filter on the destination", async () => {
@@ -107,7 +132,7 @@ describe("one container is left, whole and movable, when", () => {
     await roomInGuest(host.lab, at(side, from));
     await crashes.settle();
     expect(report.outcome).toBe("aborted");
-    expect(await expectOneOwner(edge, vms)).toBe(from);
+    expect(await after.expectMovable("guest")).toBe(from);
   });
 
   it.each<[FaultPoint, "aborted" | "committed"]>([
@@ -123,7 +148,7 @@ describe("one container is left, whole and movable, when", () => {
     await roomForDaemon(host.lab);
     await crashes.settle();
     expect(report.outcome).toBe(outcome);
-    expect(await expectOneOwner(edge, vms)).toBe(outcome === "committed" ? other(from) : from);
+    expect(await after.expectMovable("journal")).toBe(outcome === "committed" ? other(from) : from);
   });
 
   it.each<[Side, string]>([
@@ -137,17 +162,11 @@ describe("one container is left, whole and movable, when", () => {
     const from = await edge.vm();
     const agent = agents[at(side, from)];
     let cuts = 0;
-    agent.lie = (asked, result) => (asked === method && cuts++ === 0 ? cut : result);
+    agent.lie = { answer: (asked, result) => (asked === method && cuts++ === 0 ? cut : result) };
     const report = reportOf(await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--json"]));
     agent.lie = null;
     expect(cuts).toBeGreaterThan(0);
     await crashes.settle();
-    expect(await expectOneOwner(edge, vms)).toBe(report.outcome === "committed" ? other(from) : from);
-  });
-
-  it("all of that is over: it moves there and back as ever", async () => {
-    await edge.migrate(other(await edge.vm()));
-    await edge.migrate(other(await edge.vm()));
-    await edge.verify();
+    expect(await after.expectMovable("channel")).toBe(report.outcome === "committed" ? other(from) : from);
   });
 });

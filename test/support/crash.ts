@@ -1,18 +1,30 @@
-/** Making things die at a chosen instant of a migration, and looking at what is left. */
+/** Making things die, or stand still, at a chosen instant of a migration. What is left of it then: one-owner.ts. */
+import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
+import { connectAgent } from "../../src/guest/index.js";
 import type { FaultPoint } from "../../src/migration/faults.js";
+import { VmListSchema } from "../../src/protocol/api.js";
+import { startTimeOf, waitForExit } from "../../src/vm/process.js";
+import { DaemonStatusSchema } from "./documents.js";
 import type { TestLab } from "./lab.js";
 import { Mwarp, type Running } from "./mwarp.js";
 import { until } from "./wait.js";
-import type { Workload } from "./workload.js";
 
 export type Side = "source" | "destination";
 export type Program = "agent" | "criu" | "runc";
 type Fault = `${"kill" | "fail" | "hold"}:${FaultPoint}` | "unsafe:stale-table";
 
 const HELD_MS = 60_000;
+const DEAD_MS = 30_000;
+
+/** A migration that stands still. */
+export interface Held extends Running {
+  readonly id: string;
+  readonly release: () => void;
+}
 
 export class Crashes {
   /** Commands that start a daemon which obeys `arm`. */
@@ -40,10 +52,7 @@ export class Crashes {
   }
 
   /** Starts a migration and returns once it stands still at `point`. `release` lets it go on. */
-  async startAndHold(
-    args: readonly string[],
-    point: FaultPoint,
-  ): Promise<Running & { readonly release: () => void }> {
+  async startAndHold(args: readonly string[], point: FaultPoint): Promise<Held> {
     const held = `${this.#faults}.held`;
     this.arm(`hold:${point}`);
     const running = this.mwarp.start(["migrate", ...args]);
@@ -52,7 +61,8 @@ export class Crashes {
       intervalMs: 20,
     });
     rmSync(this.#faults);
-    return { ...running, release: () => rmSync(held) };
+    const id = path.basename(path.dirname(this.lastJournalFile()));
+    return { ...running, id, release: () => rmSync(held, { force: true }) };
   }
 
   /** SIGKILL to every process of `program` in a VM. Resolves when they are dead; fails when there must be one and is none. */
@@ -80,6 +90,52 @@ export class Crashes {
     );
   }
 
+  /**
+   * SIGSTOP to the CRIU that runs in a VM, or to the next one as soon as it is there. `goOn` sends SIGCONT, and fails when there
+   * was none to stop.
+   */
+  async stopCriu(vm: string): Promise<{ goOn(): Promise<void> }> {
+    const stop = "i=0; until pkill -STOP -x criu || [ $i -gt 6000 ]; do i=$((i+1)); sleep 0.01; done";
+    await this.lab.guest(vm, "sh", "-c", `(${stop}) >/dev/null 2>&1 </dev/null &`);
+    return {
+      goOn: async () => {
+        const script = "pgrep -r T -x criu; pkill -CONT -x criu; true";
+        expect(await this.lab.guest(vm, "sh", "-c", script), "CRIU that stood still").not.toBe("");
+      },
+    };
+  }
+
+  /** SIGSTOP to a VM's agent, and SIGCONT after that time: stopped, it can be told nothing. */
+  async stopAgent(vm: string, seconds: number): Promise<void> {
+    const pid = "$(pgrep -of agent[.]mjs)";
+    const script = `p=${pid}; (sleep 0.2; kill -STOP $p; sleep ${seconds}; kill -CONT $p) >/dev/null 2>&1 </dev/null &`;
+    await this.lab.guest(vm, "sh", "-c", script);
+    // It has answered by then.
+    await sleep(1000);
+  }
+
+  /** Writes down, in a VM, whether a container there is to be frozen ("1") or to run ("0"), until it is gone. */
+  async watchFreezer(vm: string, name: string): Promise<{ values(): Promise<string[]> }> {
+    const file = `/run/freezer-${name}`;
+    const look = `while cat /sys/fs/cgroup/mwarp/${name}/cgroup.freeze; do sleep 0.02; done 2>/dev/null | uniq >${file}`;
+    await this.lab.guest(vm, "sh", "-c", `(${look}) >/dev/null 2>&1 </dev/null &`);
+    return {
+      values: async () => (await this.lab.guest(vm, "cat", file)).split("\n").filter((line) => line !== ""),
+    };
+  }
+
+  /** Of the VMM of that name. */
+  async vmPid(name: string): Promise<number> {
+    const { vms } = await this.lab.mwarp.json(VmListSchema, ["vm", "ls"]);
+    const vm = vms.find((one) => one.name === name);
+    if (vm === undefined) throw new Error(`there is no VM ${name}`);
+    return vm.pid;
+  }
+
+  async daemonPid(): Promise<number> {
+    return (await this.lab.mwarp.json(DaemonStatusSchema, ["daemon", "status"])).pid;
+  }
+
   /** The journal that was written last. */
   lastJournalFile(): string {
     const directory = path.join(this.lab.stateDir, "migrations");
@@ -104,28 +160,36 @@ export class Crashes {
   }
 }
 
-/** Tasks of a program in a VM's own process list, whether or not anyone lists them as a container. */
-export async function tasksIn(lab: TestLab, vm: string, program: string): Promise<number> {
-  const script = `ps -eo stat=,comm= | grep -v '^Z' | grep -cw ${program} || true`;
-  return Number((await lab.guest(vm, "sh", "-c", script)).trim());
+/** SIGKILL to a VMM. Resolves when nothing of it is left: its memory takes a moment. */
+export async function killVmm(pid: number): Promise<void> {
+  const startTime = startTimeOf(pid);
+  process.kill(pid, "SIGKILL");
+  if (startTime !== null) expect(await waitForExit({ pid, startTime }, DEAD_MS)).toBe(true);
+}
+
+/** The dead-man helper that a daemon has started. */
+export function deadManOf(daemonPid: number): number {
+  return Number(execFileSync("pgrep", ["-P", String(daemonPid), "-f", "dead-man-main"]));
 }
 
 /**
- * One container, by the listing and by the process lists of all `vms` that live; its memory right; nothing of a migration left
- * in them; its link open. Gives the VM where it is.
+ * What a VM's freezer does with a container, asked of the agent with no daemon between: a command of mWarp would start one. Null
+ * when there is no such container, or when the agent does not answer because some daemon has its channel.
  */
-export async function expectOneOwner(workload: Workload, vms: readonly string[]): Promise<string> {
-  const { lab } = workload;
-  const vm = await workload.vm();
-  const program = workload.program;
-  for (const other of vms.filter((name) => name !== vm))
-    await expect.poll(() => tasksIn(lab, other, program), { timeout: 15_000 }).toBe(0);
-  expect(await tasksIn(lab, vm, program)).toBe(1);
-  await workload.verify();
-  for (const name of vms) {
-    const leftovers =
-      "ps -eo comm= | grep -xE 'criu|runc' || true; iptables-save 2>/dev/null | grep CRIU || true";
-    await expect.poll(() => lab.guest(name, "sh", "-c", leftovers), { timeout: 15_000 }).toBe("");
+export async function freezerIn(lab: TestLab, vm: string, name: string): Promise<"frozen" | "runs" | null> {
+  const socket = path.join(lab.runDir, "vms", vm, "agent.sock");
+  const agent = await connectAgent(socket, { timeoutMs: 2_000 }).catch(() => null);
+  if (agent === null) return null;
+  try {
+    let text = "";
+    const onChunk = (data: Uint8Array): void => {
+      text += Buffer.from(data).toString();
+    };
+    const argv = ["cat", `/sys/fs/cgroup/mwarp/${name}/cgroup.events`];
+    await agent.call("guest.exec", { argv }, { onChunk });
+    if (!text.includes("populated 1")) return null;
+    return text.includes("frozen 1") ? "frozen" : "runs";
+  } finally {
+    agent.close();
   }
-  return vm;
 }

@@ -10,8 +10,18 @@ import { FrameKind } from "../../src/protocol/agent.js";
 import { encodeFrame, encodeMarker, FrameReader, SYNC, SYNC_ACK } from "../../src/protocol/frame.js";
 import type { TestLab } from "./lab.js";
 
-/** What becomes of an agent's answer to `method`: another answer, bytes that are no frame, or nothing at all. */
-export type Lie = (method: string, result: unknown) => unknown;
+/** What an agent in somebody else's hands does. Without an entry it is honest there. */
+export interface Lie {
+  /**
+   * What becomes of its answer to `method`: another answer, bytes that are no frame, or nothing at all. Of a method that it
+   * never heard of there is no result.
+   */
+  readonly answer?: (method: string, result: unknown) => unknown;
+  /** Methods that are answered and not done. */
+  readonly withheld?: readonly string[];
+  /** What becomes of binary data in the answer to `method`. */
+  readonly data?: (method: string, payload: Uint8Array) => Uint8Array;
+}
 export const silence = Symbol("no answer");
 export const garbage = Symbol("bytes that are no frame");
 export const flood = Symbol("chunks without end");
@@ -40,8 +50,13 @@ export class LyingAgent implements AsyncDisposable {
     return liar;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends every connection; the next one is served as ever. */
+  hangUp(): void {
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.hangUp();
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
@@ -62,10 +77,22 @@ export class LyingAgent implements AsyncDisposable {
       });
     }
     client.on("data", (bytes: Buffer) => {
-      for (const item of requests.push(bytes))
-        if (item.type === "frame" && item.frame.kind === FrameKind.request)
-          methods.set(item.frame.id, (item.frame.json as { method: string }).method);
-      agent.write(bytes);
+      for (const item of requests.push(bytes)) {
+        if (item.type === "sync") {
+          agent.write(encodeMarker(SYNC, item.nonce));
+          continue;
+        }
+        const { kind, id, json, payload } = item.frame;
+        if (kind === FrameKind.request) {
+          const { method } = json as { method: string };
+          if (this.lie?.withheld?.includes(method)) {
+            this.#tell(client, id, this.lie.answer?.(method, undefined));
+            continue;
+          }
+          methods.set(id, method);
+        }
+        agent.write(encodeFrame(kind, id, json, payload));
+      }
     });
     agent.on("data", (bytes: Buffer) => {
       for (const item of answers.push(bytes)) {
@@ -75,8 +102,11 @@ export class LyingAgent implements AsyncDisposable {
         }
         const { kind, id, json, payload } = item.frame;
         const method = methods.get(id);
-        if (kind === FrameKind.response && method !== undefined && this.lie !== null)
-          this.#tell(client, id, this.lie(method, json));
+        const { answer, data } = this.lie ?? {};
+        if (kind === FrameKind.response && method !== undefined && answer !== undefined)
+          this.#tell(client, id, answer(method, json));
+        else if (kind === FrameKind.chunk && method !== undefined && data !== undefined)
+          client.write(encodeFrame(kind, id, json, data(method, payload)));
         else client.write(encodeFrame(kind, id, json, payload));
       }
     });

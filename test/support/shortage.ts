@@ -34,10 +34,16 @@ export async function roomInGuest(lab: TestLab, vm: string): Promise<void> {
   await lab.guest(vm, "sh", "-ec", `${MOUNT}; mount -o remount,size=90% $m`);
 }
 
-/** CRIU's own fault injection (criu/include/fault-injection.h), as far as it concerns a container of one task: all before the commit. */
+/**
+ * CRIU's own fault injection (criu/include/fault-injection.h): all of it that ends a dump or a restore, in the order in which CRIU
+ * comes by. `openRemap` is reached by a container that has a file open which has no name any more.
+ */
 export const criuFaults = {
-  dumpEarly: 1,
   parasiteConnect: 5,
+  dumpEarly: 1,
+  dumpPages: 3,
+  restoreRoot: 2,
+  openRemap: 4,
   postRestore: 6,
 } as const;
 

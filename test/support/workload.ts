@@ -1,5 +1,7 @@
 /** A workload of test/workloads in a container: its lines, its verdicts, its moves. */
 import { expect } from "vitest";
+import type { ContainerListing } from "../../src/protocol/api.js";
+import type { ContainerSpec } from "../../src/protocol/container.js";
 import { type MigrationReport, MigrationReportSchema } from "../../src/protocol/migration.js";
 import type { TestLab } from "./lab.js";
 import { until } from "./wait.js";
@@ -73,6 +75,15 @@ export class Workload {
 
   /** Name of the VM on which the container runs, by the listing; fails when it is on none or on two. */
   async vm(): Promise<string> {
+    return (await this.#listing()).vm;
+  }
+
+  /** The container's record, which every VM it visits has the same. */
+  async spec(): Promise<ContainerSpec> {
+    return (await this.#listing()).container.spec;
+  }
+
+  async #listing(): Promise<ContainerListing> {
     // On none, says a listing, while a guest under load missed its time limit: that one may have it.
     const mine = await until(
       `a listing that says where ${this.name} is`,
@@ -84,7 +95,7 @@ export class Workload {
       { timeoutMs: 60_000, intervalMs: 500 },
     );
     expect(mine.map(({ container }) => container.status)).toEqual(["running"]);
-    return mine[0].vm;
+    return mine[0];
   }
 
   /** Migrates and checks what every committed report must say. */
