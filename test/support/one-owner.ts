@@ -81,7 +81,7 @@ async function tracesIn(
   const veth = `/sys/class/net/v${id.slice(0, 12)}`;
   const script = `
 ps -eo stat=,comm= | sed -n '/^Z/!s/^[^ ]* */process /p' | grep -xE 'process (criu|runc|${program})' || true
-for space in '' $(ls /run/netns); do
+for space in '' $(ls /run/netns 2>/dev/null); do
   if [ -z "$space" ]; then rules=$(nft list ruleset); else rules=$(nsenter --net=/run/netns/$space nft list ruleset); fi
   echo "$rules" | grep -i criu | sed 's/^/table /' || true
 done
@@ -99,8 +99,8 @@ async function inGuest(
   ...argv: readonly string[]
 ): Promise<{ readonly exit: number; readonly text: string }> {
   let text = "";
-  const write = (_: number, data: Buffer): void => {
-    text += data.toString();
+  const write = (fd: number, data: Buffer): void => {
+    if (fd === 1) text += data.toString();
   };
   return { exit: await lab.daemon.execInVm(vm, argv, { stdin: null, write }), text };
 }
