@@ -112,7 +112,11 @@ export class BackingReader {
    * @throws MWARP_E_MEMORY_NOT_SHARED when a part of guest RAM is not a shared file mapping; MWARP_E_VM_UNREACHABLE.
    */
   read(): RamBacking {
-    return this.parse(this.#maps.read());
+    const text = this.#maps.read();
+    // One that has ended and that nobody has waited for yet: its memory is gone already.
+    if (text.length === 0)
+      throw new MwarpError("MWARP_E_VM_UNREACHABLE", `the VMM ${this.#pid} has ended: it has no mappings`);
+    return this.parse(text);
   }
 
   /** The same from the bytes of a maps file. */

@@ -28,12 +28,9 @@ export class MapsReader {
       for (;;) {
         if (length === this.#buffer.length) this.#grow();
         const got = readSync(fd, this.#buffer, length, this.#buffer.length - length, null);
-        if (got === 0) break;
+        if (got === 0) return this.#buffer.subarray(0, length);
         length += got;
       }
-      // One that has ended and was not waited for yet: its memory is gone already.
-      if (length === 0) throw new Error("it has no mappings");
-      return this.#buffer.subarray(0, length);
     } catch (error) {
       throw new MwarpError("MWARP_E_VM_UNREACHABLE", `cannot read ${this.#path}: the VMM is gone`, {
         cause: error,

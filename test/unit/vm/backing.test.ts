@@ -1,3 +1,6 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { byteCount, gpa, hva } from "../../../src/units.js";
 import { BackingReader, backingPiece, fileKey, lookupBacking } from "../../../src/vm/backing.js";
@@ -25,6 +28,20 @@ const around = [
 const reader = (): BackingReader => new BackingReader(process.pid, layout);
 
 describe("what backs guest RAM", () => {
+  test("of a VMM that has ended is known to be gone, also while nobody has waited for it", async () => {
+    // A shell that has become another program does not wait for the child it has.
+    const parent = spawn("sh", ["-c", "sleep 0.3 & echo $!; exec sleep 30"], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    const [pid] = await once(parent.stdout, "data");
+    const zombie = Number(String(pid));
+    await expect.poll(() => readFileSync(`/proc/${zombie}/stat`, "utf8")).toMatch(/\) Z /);
+    expect(() => new BackingReader(zombie, layout).read()).toThrow(
+      expect.objectContaining({ code: "MWARP_E_VM_UNREACHABLE" }),
+    );
+    parent.kill();
+  });
+
   test("an untouched VM is one file, cut only where the layout leaves a hole", () => {
     const backing = reader().parse(text(around[0], line(BASE, BASE + 64 * MIB, 0, 1059), around[1]));
     expect(backing.count).toBe(2);
