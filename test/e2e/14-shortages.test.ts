@@ -71,23 +71,6 @@ describe("one container is left, whole and movable, when", () => {
     expect(await after.expectMovable("CRIU fails")).toBe(from);
   });
 
-  it("CRIU fails at a file without a name, late in the restore on the destination", async () => {
-    const { lab } = host;
-    const from = await edge.vm();
-    const hold = "exec 3>/tmp/nameless; rm /tmp/nameless; exec pattern 8 thp";
-    await Workload.run(lab, from, "nameless", ["sh", "-c", hold]);
-    const nameless = new Workload(lab, "nameless", "pattern");
-    await criuFails(lab, other(from), "openRemap");
-    const report = reportOf(await crashes.mwarp.run(["migrate", "nameless", "--to", other(from), "--json"]));
-    await criuWorks(lab, other(from));
-    await crashes.settle();
-    expect([report.outcome, report.error?.code]).toEqual(["aborted", "MWARP_E_RESTORE"]);
-    expect(await expectOneOwner(nameless, vms)).toBe(from);
-    await nameless.migrate(other(from));
-    await nameless.verify();
-    await nameless.remove();
-  });
-
   it("CRIU cannot give the container its seccomp filter on the destination", async () => {
     const { lab } = host;
     const from = await edge.vm();

@@ -35,15 +35,14 @@ export async function roomInGuest(lab: TestLab, vm: string): Promise<void> {
 }
 
 /**
- * CRIU's own fault injection (criu/include/fault-injection.h): all of it that ends a dump or a restore, in the order in which CRIU
- * comes by. `openRemap` is reached by a container that has a file open which has no name any more.
+ * CRIU's own fault injection (criu/include/fault-injection.h): what of it ends a dump or a restore, in the order in which CRIU
+ * comes by. Not FI_RESTORE_OPEN_LINK_REMAP (4): a container that had a file without a name open was restored without it.
  */
 export const criuFaults = {
   parasiteConnect: 5,
   dumpEarly: 1,
   dumpPages: 3,
   restoreRoot: 2,
-  openRemap: 4,
   postRestore: 6,
 } as const;
 
