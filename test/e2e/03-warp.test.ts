@@ -65,7 +65,7 @@ describe("a warp between two VMs with neighbours at work", () => {
         await workload.remove();
       }
     },
-    8 * MINUTES,
+    12 * MINUTES,
   );
 
   it(

@@ -54,7 +54,7 @@ describe("against the adversary", () => {
       await adversary.expectBusy();
       await expectOnePagePerPage(lab);
     },
-    (2 + MOVES) * MINUTES,
+    (4 + 3 * MOVES) * MINUTES,
   );
 
   it(
