@@ -9,6 +9,7 @@ import { isMwarpError } from "../../src/errors.js";
 import { QmpClient } from "../../src/vm/qmp.js";
 import { allocatedBytes } from "./host-memory.js";
 import type { LabOptions, TestLab } from "./lab.js";
+import { long } from "./long.js";
 import { until } from "./wait.js";
 
 const MIB = 1024 * 1024;
@@ -93,13 +94,18 @@ export async function startAdversary(lab: TestLab, memoryMib: number): Promise<A
   );
   return {
     async expectBusy() {
+      const together = new Map<string, number>();
       for (const [index, vm] of vms.entries()) {
         const now = await deeds(lab, vm);
-        for (const [deed, count] of now)
-          expect(count, `${deed} in ${vm}`).toBeGreaterThan(before[index].get(deed)!);
-        const done = [...now].map(([deed, count]) => `${deed} ${count - before[index].get(deed)!}`);
-        console.info(`the adversary in ${vm}: ${done.join(", ")}`);
+        const done = [...now].map(([deed, count]) => [deed, count - before[index].get(deed)!] as const);
+        console.info(`the adversary in ${vm}: ${done.map((one) => one.join(" ")).join(", ")}`);
+        for (const [deed, count] of done) {
+          together.set(deed, (together.get(deed) ?? 0) + count);
+          if (!IN_ANY_GUEST.has(deed) && (long || !IN_THE_LONG_FORM.has(deed)))
+            expect(count, `${deed} in ${vm}`).toBeGreaterThan(0);
+        }
       }
+      for (const deed of IN_ANY_GUEST) expect(together.get(deed), `${deed} in either VM`).toBeGreaterThan(0);
       console.info(`given back to the host and taken again: ${Math.round(discards.bytes / MIB)} MiB`);
       expect(discards.bytes, "bytes that the guests gave back").toBeGreaterThan(REPORTED_MIB * MIB);
     },
@@ -121,6 +127,13 @@ const VMSTAT = [
   "pswpout",
   "thp_collapse_alloc",
 ] as const;
+
+/**
+ * What one guest may have been spared in a few moves. Huge pages are collapsed where the container with such memory is; memory is
+ * short enough to be swapped out in the long form only, and otherwise now and then.
+ */
+const IN_ANY_GUEST: ReadonlySet<string> = new Set(["thp_collapse_alloc"]);
+const IN_THE_LONG_FORM: ReadonlySet<string> = new Set(["pswpout"]);
 
 /** What a guest's kernel has done of it; KSM counts its rounds elsewhere. */
 async function deeds(lab: TestLab, vm: string): Promise<Map<string, number>> {
