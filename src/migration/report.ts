@@ -15,7 +15,10 @@ export interface Tally {
   imageBytes: number;
   layerBytes: number;
   channelBytes: number;
+  networkBytes: number;
   extents: number;
+  readonly rounds: MigrationReport["rounds"];
+  readonly commands: MigrationReport["commands"];
 }
 
 export const emptyTally = (): Tally => ({
@@ -28,7 +31,10 @@ export const emptyTally = (): Tally => ({
   imageBytes: 0,
   layerBytes: 0,
   channelBytes: 0,
+  networkBytes: 0,
   extents: 0,
+  rounds: [],
+  commands: [],
 });
 
 export interface ReportFacts {
@@ -66,8 +72,11 @@ export function buildReport(facts: ReportFacts): MigrationReport {
       shared_pages: tally.sharedPages,
       image_bytes: tally.imageBytes,
       channel_bytes: tally.channelBytes,
+      network_bytes: tally.networkBytes,
       extents: tally.extents,
     },
+    rounds: tally.rounds,
+    commands: tally.commands,
   };
 }
 

@@ -97,14 +97,17 @@ export const steps = {
   populate: { from: "held", to: "populated", phase: "populate", undo: ["abortDestination"] },
   /** Pause, walk, validate, exchange, journal, continue. It undoes its own exchange before it fails. */
   warp: { from: "populated", to: "committed", phase: "warp", undo: [] },
-  /** Method cold: the pages came with the images; only the journal's word is left. */
+  /** Without a warp only the journal's word is left. */
   commit: { from: "held", to: "committed", phase: "restore", undo: [] },
 } as const satisfies Record<string, StepDefinition>;
 export type StepName = keyof typeof steps;
 
+const overNetwork = ["prepare", "freeze", "dump", "transfer", "restore", "commit"] as const;
 export const methodSteps: Readonly<Record<MigrationMethod, readonly StepName[]>> = {
   warp: ["prepare", "freeze", "dump", "transfer", "restore", "populate", "warp"],
-  cold: ["prepare", "freeze", "dump", "transfer", "restore", "commit"],
+  cold: overNetwork,
+  precopy: overNetwork,
+  postcopy: overNetwork,
 };
 
 /** After the commit: only forward, each retried until it is done or left to recovery. */

@@ -2,7 +2,8 @@
 import * as z from "zod/mini";
 import { errorCodes } from "../errors.js";
 
-export const migrationMethods = ["warp", "cold"] as const;
+/** `warp` exchanges frames on the host; the others send the pages over the VMs' network: all, in rounds, or after the move. */
+export const migrationMethods = ["warp", "cold", "precopy", "postcopy"] as const;
 export const MigrationMethodSchema = z.enum(migrationMethods);
 export type MigrationMethod = z.infer<typeof MigrationMethodSchema>;
 
@@ -85,8 +86,14 @@ export const MigrationReportSchema = z.object({
     shared_pages: count,
     image_bytes: count,
     channel_bytes: count,
+    /** Page contents that crossed the VMs' network; a page that was sent in several rounds counts each time. */
+    network_bytes: z._default(count, 0),
     extents: count,
   }),
+  /** Method precopy: the rounds before the freeze, in order. */
+  rounds: z._default(z.array(z.object({ bytes: count, time_ms: ms })), []),
+  /** The stock tools' command lines, in the order in which they were started. */
+  commands: z._default(z.array(z.object({ vm: z.string(), argv: z.array(z.string()) })), []),
 });
 export type MigrationReport = z.infer<typeof MigrationReportSchema>;
 

@@ -176,8 +176,11 @@ export function report(
       shared_pages: 0,
       image_bytes: 1000,
       channel_bytes: 2000,
+      network_bytes: 0,
       extents: 12,
     },
+    rounds: [],
+    commands: [],
     ...changes,
   };
 }

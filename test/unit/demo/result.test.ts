@@ -27,8 +27,11 @@ function report(change: Partial<MigrationReport> = {}): MigrationReport {
       shared_pages: 0,
       image_bytes: 1000,
       channel_bytes: 2000,
+      network_bytes: 0,
       extents: 12,
     },
+    rounds: [],
+    commands: [],
     ...change,
   };
 }

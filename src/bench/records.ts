@@ -1,0 +1,185 @@
+/**
+ * Results of `mwarp bench`: a file of JSON lines, one record each, appended as it is measured. The first line is `run`; whoever
+ * reads the file needs nothing else. Times are ms on the host's clock, memory is bytes.
+ */
+import * as z from "zod/mini";
+import { BackendChoiceSchema, MigrationMethodSchema, MigrationReportSchema } from "../protocol/migration.js";
+
+export const RECORD_VERSION = 1;
+
+const ms = z.number();
+const count = z.int();
+
+/** What host memory the VMs' RAM is made of. */
+export const backings = ["4k", "thp", "hugetlb"] as const;
+export const BackingSchema = z.enum(backings);
+export type Backing = z.infer<typeof BackingSchema>;
+
+/** How the container's own pages lie in its guest: 2 MiB ones, or single ones scattered over guest-physical memory. */
+export const pageKinds = ["thp", "scattered"] as const;
+export const PageKindSchema = z.enum(pageKinds);
+export type PageKind = z.infer<typeof PageKindSchema>;
+
+/** One point of the matrix. */
+export const CellSchema = z.object({
+  backing: BackingSchema,
+  pages: PageKindSchema,
+  /** Memory of the container's processes together, bytes. */
+  size: count,
+  processes: count,
+  /** Pages that are written anew each second, as a share of `size`: 0 none, 1 all of them. */
+  write_share: z.number(),
+  method: MigrationMethodSchema,
+  backend: BackendChoiceSchema,
+});
+export type Cell = z.infer<typeof CellSchema>;
+
+export const RunRecordSchema = z.object({
+  kind: z.literal("run"),
+  version: z.literal(RECORD_VERSION),
+  id: z.string(),
+  started_at: z.string(),
+  /** As it was typed. */
+  command: z.array(z.string()),
+  /** Commit of the program; `-dirty` follows when files differ from it; null outside a checkout. */
+  commit: z.nullable(z.string()),
+  machine: z.object({
+    cpu: z.string(),
+    cores: count,
+    memory: count,
+    kernel: z.string(),
+    node: z.string(),
+    qemu: z.string(),
+  }),
+  accelerator: z.enum(["kvm", "tcg"]),
+  guest: z.object({
+    kernel: z.string(),
+    criu: z.string(),
+    runc: z.string(),
+    memory: count,
+    cpus: count,
+  }),
+  /** Order of the cells in each round follows from it. */
+  seed: count,
+});
+
+/** Raw TCP between the VMs, through the very interfaces that the baselines use. */
+export const NetworkRecordSchema = z.object({
+  kind: z.literal("network"),
+  backing: BackingSchema,
+  round: count,
+  from: z.string(),
+  to: z.string(),
+  bytes: count,
+  time_ms: ms,
+});
+
+/** What the host spent, from the command to its answer. */
+export const UsageSchema = z.object({
+  /** CPU time of both VMMs and of the daemon, ms. */
+  cpu_ms: z.object({ source_vmm: ms, destination_vmm: ms, daemon: ms }),
+  /** Proportional set size of both VMMs and the daemon together: before, and the highest seen. */
+  pss: z.object({ before: count, peak: count }),
+});
+export type Usage = z.infer<typeof UsageSchema>;
+
+/** One migration of a cell. */
+export const MigrationRecordSchema = z.object({
+  kind: z.literal("migration"),
+  cell: CellSchema,
+  round: count,
+  /** Load average of the host over the minute before. */
+  load: z.number(),
+  report: MigrationReportSchema,
+  usage: UsageSchema,
+  /** From the first to the last access of a pass over every page, begun as soon as the container answered; null: not asked for. */
+  first_touch_ms: z.nullable(ms),
+  /** The same pass once more, when nothing has to be mapped any longer. */
+  second_touch_ms: z.nullable(ms),
+  /** Whether every page had what it should have had. */
+  verified: z.boolean(),
+});
+export type MigrationRecord = z.infer<typeof MigrationRecordSchema>;
+
+/** What a plan promised and what it took, on memory of this host without a VM: invariant I7 measured. */
+export const PlannerRecordSchema = z.object({
+  kind: z.literal("planner"),
+  round: count,
+  /** What the layout looks like, in words: "runs of 1 to 64 pages". */
+  layout: z.string(),
+  host_page_bytes: count,
+  pages: count,
+  extents: count,
+  predicted_ms: z.object({ auto: ms, remap: z.nullable(ms), copy: ms }),
+  /** Exchange and touch of every page after it. */
+  measured_ms: z.object({ auto: ms, remap: z.nullable(ms), copy: ms }),
+});
+
+/** Costs by length of run: where remapping and copying cross over. */
+export const CrossoverRecordSchema = z.object({
+  kind: z.literal("crossover"),
+  round: count,
+  host_page_bytes: count,
+  pages: count,
+  run_pages: count,
+  remap_ms: ms,
+  touch_ms: ms,
+  copy_ms: ms,
+});
+
+export const applications = ["redis", "postgres", "memory"] as const;
+export const ApplicationSchema = z.enum(applications);
+export type Application = z.infer<typeof ApplicationSchema>;
+
+/** One interval of a client's time; latencies are of the operations that ended in it, null when none did. */
+export const SampleSchema = z.object({
+  /** Begin of the interval; 0 is the instant at which the migration was asked for. */
+  at_ms: ms,
+  operations: count,
+  p50_ms: z.nullable(ms),
+  p99_ms: z.nullable(ms),
+  max_ms: z.nullable(ms),
+});
+export type Sample = z.infer<typeof SampleSchema>;
+
+/** An application with a busy client outside, in a fixed window around the command. */
+export const ApplicationRecordSchema = z.object({
+  kind: z.literal("application"),
+  application: ApplicationSchema,
+  backing: BackingSchema,
+  method: MigrationMethodSchema,
+  round: count,
+  load: z.number(),
+  /** What the client did, for people: "GET and SET 1:1 of 65536 keys of 4 KiB, 8 connections". */
+  client: z.string(),
+  interval_ms: ms,
+  samples: z.array(SampleSchema),
+  /** Operations in the window, and those that the rate before the command would have made in the same time. */
+  operations: count,
+  expected_operations: z.number(),
+  /** What the client saw go wrong. */
+  faults: z.object({ connections_lost: count, wrong_answers: count }),
+  report: MigrationReportSchema,
+});
+export type ApplicationRecord = z.infer<typeof ApplicationRecordSchema>;
+
+/** A cell or application that failed: the run goes on, and the report names it. */
+export const FailureRecordSchema = z.object({
+  kind: z.literal("failure"),
+  /** What was being measured, as in the progress line. */
+  what: z.string(),
+  round: count,
+  code: z.string(),
+  message: z.string(),
+});
+
+export const BenchRecordSchema = z.discriminatedUnion("kind", [
+  RunRecordSchema,
+  NetworkRecordSchema,
+  MigrationRecordSchema,
+  PlannerRecordSchema,
+  CrossoverRecordSchema,
+  ApplicationRecordSchema,
+  FailureRecordSchema,
+]);
+export type BenchRecord = z.infer<typeof BenchRecordSchema>;
