@@ -17,16 +17,18 @@ AGENT       := $(shell find src/agent src/protocol src/units.ts src/errors.ts -n
 VMM_C       := $(wildcard native/vmm/*.c)
 GUEST_C     := $(wildcard native/guest/*.c)
 HOST_C      := $(wildcard native/host/*.c)
+BENCH_C     := $(wildcard native/bench/*.c)
 WORKLOADS_C := $(wildcard test/workloads/*.c)
 
 NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
            $(if $(GUEST_C),dist/native/mwarp-guest) \
-           $(if $(HOST_C),dist/native/warp-copy.node)
+           $(if $(HOST_C),dist/native/warp-copy.node) \
+           $(if $(BENCH_C),dist/native/mwarp-bench-memory)
 BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
 WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
 MODULES := node_modules/.package-lock.json
 
-.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak demo clean packages native workloads
+.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak demo bench bench-quick clean packages native workloads
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -66,6 +68,10 @@ dist/native/warp-copy.node: $(HOST_C) $(wildcard native/host/*.h) $(MODULES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -fPIC -shared -I node_modules/node-api-headers/include -o $@ $(HOST_C) -lpthread
 
+dist/native/mwarp-bench-memory: $(BENCH_C) $(wildcard native/bench/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -static -o $@ $(BENCH_C)
+
 workloads: $(WORKLOADS) dist/test-support/capture ## the C programs of the tests
 
 dist/test-support/%: test/support/%.c
@@ -94,7 +100,7 @@ check-walls:
 check-unused: $(MODULES)
 	$(BIN)/knip --no-progress
 
-unit: $(MODULES) workloads ## unit tests only
+unit: $(MODULES) workloads dist/.tsc dist/native/mwarp-bench-memory ## unit tests only
 	node scripts/run-tests.mjs unit
 
 e2e: build workloads ## end-to-end tests only (boots VMs; root)
@@ -108,6 +114,12 @@ soak: build workloads ## every test in its long form: each death at each state, 
 
 demo: build ## a Redis moves between two VMs and back
 	bin/mwarp demo
+
+bench: build ## every measurement, at least ten rounds each (hours); results/ gets the file, the report and the page
+	bin/mwarp bench full
+
+bench-quick: build ## one look at everything the benchmark measures, under five minutes
+	bin/mwarp bench quick
 
 clean: ## remove what the build made
 	rm -rf dist coverage test-results
