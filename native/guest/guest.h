@@ -7,6 +7,7 @@
  *   mwarp-guest pages                           resident helper of the agent on stdin and stdout (pages.c)
  *   mwarp-guest relay PORT                     carries bytes between the agent and its port (relay.c)
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
+ *   mwarp-guest tcp-receive, tcp-send           speed of the VMs' network (tcp.c)
  *   mwarp-action, or CRTOOLS_SCRIPT_ACTION set  CRIU action script (action.c)
  *
  * Convention: functions return 0 or a count, and a negative errno on failure.
@@ -68,6 +69,8 @@ int job_main(int argc, char **argv);
 int pages_main(void);
 int relay_main(int argc, char **argv);
 int symbols_main(int count, char **names);
+int tcp_receive_main(int argc, char **argv);
+int tcp_send_main(int argc, char **argv);
 int action_main(void);
 
 #endif

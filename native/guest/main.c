@@ -17,8 +17,11 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "pages") == 0) return pages_main();
     if (argc > 1 && strcmp(argv[1], "relay") == 0) return relay_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "symbols") == 0) return symbols_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "tcp-receive") == 0) return tcp_receive_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "tcp-send") == 0) return tcp_send_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
     fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | pages | "
-                    "relay PORT | symbols NAME... | action\n");
+                    "relay PORT | symbols NAME... | tcp-receive PORT | tcp-send ADDRESS PORT BYTES | "
+                    "action\n");
     return 2;
 }
