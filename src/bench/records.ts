@@ -34,6 +34,16 @@ export const CellSchema = z.object({
 });
 export type Cell = z.infer<typeof CellSchema>;
 
+/** What a run is to measure, so that one that was cut off can be gone on with. */
+export const PlanSchema = z.object({
+  /** Name of a suite of suites.ts. */
+  suite: z.string(),
+  /** Repetitions of every measurement. */
+  rounds: count,
+  cells: z.array(CellSchema),
+});
+export type Plan = z.infer<typeof PlanSchema>;
+
 export const RunRecordSchema = z.object({
   kind: z.literal("run"),
   version: z.literal(RECORD_VERSION),
@@ -61,7 +71,11 @@ export const RunRecordSchema = z.object({
   }),
   /** Order of the cells in each round follows from it. */
   seed: count,
+  /** Digest of the program's code: tells two states of one dirty checkout apart. */
+  build: z.optional(z.string()),
+  plan: z.optional(PlanSchema),
 });
+export type RunRecord = z.infer<typeof RunRecordSchema>;
 
 /** Raw TCP between the VMs, through the very interfaces that the baselines use. */
 export const NetworkRecordSchema = z.object({
@@ -73,6 +87,7 @@ export const NetworkRecordSchema = z.object({
   bytes: count,
   time_ms: ms,
 });
+export type NetworkRecord = z.infer<typeof NetworkRecordSchema>;
 
 /** What the host spent, from the command to its answer. */
 export const UsageSchema = z.object({
@@ -172,6 +187,7 @@ export const FailureRecordSchema = z.object({
   code: z.string(),
   message: z.string(),
 });
+export type FailureRecord = z.infer<typeof FailureRecordSchema>;
 
 export const BenchRecordSchema = z.discriminatedUnion("kind", [
   RunRecordSchema,

@@ -44,7 +44,7 @@ export function buildProgram(session: Session): Command {
 
 /** Runs one command line. Never throws; resolves with the exit status. @param argv without node and script */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
-  const session = new Session(io);
+  const session = new Session(io, argv);
   const program = buildProgram(session);
   if (argv.length === 0) {
     program.outputHelp();

@@ -8,14 +8,17 @@ import { type Painter, painter } from "./output/style.js";
 
 export class Session {
   readonly io: Io;
+  /** The command line as it was typed, without node and script. */
+  readonly argv: readonly string[];
   /** Set before an action runs, from its `--json`. */
   json = false;
   /** Set by an action whose outcome has an exit status of its own. */
   exitCode: number = ExitCode.done;
   readonly paint: Painter;
 
-  constructor(io: Io) {
+  constructor(io: Io, argv: readonly string[] = []) {
     this.io = io;
+    this.argv = argv;
     this.paint = painter(io, io.stderr);
   }
 

@@ -1,5 +1,6 @@
 /** Every command, in the order of `mwarp --help`. */
 import type { Register } from "../session.js";
+import { registerBench } from "./bench.js";
 import { registerCancel } from "./cancel.js";
 import { registerDaemon } from "./daemon.js";
 import { registerDemo } from "./demo.js";
@@ -32,6 +33,7 @@ export const commands: readonly Register[] = [
   registerHistory,
   registerInspect,
   registerRecover,
+  registerBench,
   registerDoctor,
   registerDaemon,
 ];

@@ -1,0 +1,120 @@
+/** How far a run is, on stderr: a bar on a terminal, a line for each measurement elsewhere. */
+import { MultiBar, type SingleBar } from "cli-progress";
+import type { Io } from "../cli/io.js";
+import { formatBytes, formatMs } from "../cli/output/format.js";
+import { plain } from "../cli/output/plain.js";
+import { nameOfTask, type Task } from "./plan.js";
+import type { MigrationRecord, NetworkRecord } from "./records.js";
+
+const FORMAT = "{bar} {value}/{total}  {left}  {what}";
+const BAR_WIDTH = 24;
+
+export class BenchProgress implements Disposable {
+  readonly #out: Io["stderr"];
+  readonly #bars: MultiBar | null;
+  readonly #now: () => number;
+  readonly #times = new Map<string, { sum: number; count: number }>();
+  #bar: SingleBar | null = null;
+  #left: readonly Task[] = [];
+  #total = 0;
+  #startedAt = 0;
+
+  constructor(io: Pick<Io, "stderr" | "env">, now: () => number = () => performance.now()) {
+    this.#out = io.stderr;
+    this.#now = now;
+    const live = io.stderr.isTTY === true && io.env.TERM !== "dumb";
+    this.#bars = live
+      ? new MultiBar({
+          stream: io.stderr,
+          format: FORMAT,
+          barsize: BAR_WIDTH,
+          hideCursor: true,
+          clearOnComplete: true,
+          // Ctrl-C is the command's.
+          gracefulExit: false,
+        })
+      : null;
+  }
+
+  /** @param done measurements that the file had already */
+  begin(tasks: readonly Task[], done: number): void {
+    this.#left = tasks;
+    this.#total = tasks.length + done;
+    this.#bar = this.#bars?.create(this.#total, done, { left: this.#timeLeft(), what: "" }) ?? null;
+    if (done > 0) this.#line(`${done} of ${this.#total} measurements are in the file`);
+  }
+
+  start(task: Task): void {
+    this.#startedAt = this.#now();
+    this.#bar?.update({ what: `round ${task.round + 1}: ${nameOfTask(task)}`, left: this.#timeLeft() });
+  }
+
+  measured(task: Task, record: MigrationRecord | NetworkRecord): void {
+    this.#learn(nameOfTask(task), this.#now() - this.#startedAt);
+    this.#finish([task]);
+    const count = `[${this.#done}/${this.#total}]`;
+    this.#bar?.update(this.#done, { left: this.#timeLeft() });
+    if (this.#bar === null || !isGood(record))
+      this.#line(`${count} round ${task.round + 1}: ${nameOfTask(task)}: ${resultLine(record)}`);
+  }
+
+  /** @param tasks those that it was the end of */
+  failed(what: string, message: string, tasks: readonly Task[]): void {
+    this.#finish(tasks);
+    this.#bar?.update(this.#done, { left: this.#timeLeft() });
+    this.#line(`[${this.#done}/${this.#total}] ${what}: failed: ${message}`);
+  }
+
+  /** What goes on besides the measurements. */
+  note(text: string): void {
+    if (this.#bar === null) this.#line(text);
+    else this.#bar.update({ what: plain(text) });
+  }
+
+  [Symbol.dispose](): void {
+    this.#bars?.stop();
+  }
+
+  get #done(): number {
+    return this.#total - this.#left.length;
+  }
+
+  #finish(tasks: readonly Task[]): void {
+    this.#left = this.#left.filter((task) => !tasks.includes(task));
+  }
+
+  #line(text: string): void {
+    if (this.#bars === null) this.#out.write(`${plain(text)}\n`);
+    else this.#bars.log(`${plain(text)}\n`);
+  }
+
+  #learn(name: string, ms: number): void {
+    const { sum, count } = this.#times.get(name) ?? { sum: 0, count: 0 };
+    this.#times.set(name, { sum: sum + ms, count: count + 1 });
+  }
+
+  /** From what the same measurement took so far, and the mean of all for one that was not made yet. */
+  #timeLeft(): string {
+    const known = [...this.#times.values()];
+    if (known.length === 0) return "";
+    const mean = known.reduce((all, { sum, count }) => all + sum / count, 0) / known.length;
+    const ms = this.#left.reduce((all, task) => {
+      const time = this.#times.get(nameOfTask(task));
+      return all + (time === undefined ? mean : time.sum / time.count);
+    }, 0);
+    return `${formatMs(ms)} left`;
+  }
+}
+
+const isGood = (record: MigrationRecord | NetworkRecord): boolean =>
+  record.kind === "network" || record.verified;
+
+function resultLine(record: MigrationRecord | NetworkRecord): string {
+  if (record.kind === "network")
+    return `${formatBytes((record.bytes / record.time_ms) * 1000)}/s ${record.from} -> ${record.to}`;
+  const { report, verified, first_touch_ms } = record;
+  const touch = first_touch_ms === null ? "" : `, first touch ${formatMs(first_touch_ms)}`;
+  const pages = verified ? "every page right" : "PAGES ARE WRONG";
+  const { total, downtime } = report.time_ms;
+  return `total ${formatMs(total)}, downtime ${formatMs(downtime)}${touch}, ${pages}`;
+}

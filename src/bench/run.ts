@@ -1,0 +1,174 @@
+/** A run of the benchmark: lab by lab, task by task; what fails is written down and the run goes on. */
+import type { DaemonClient } from "../daemon/client.js";
+import { MwarpError, toMwarpError } from "../errors.js";
+import { availableBytes } from "../lab/hugepages.js";
+import { withLock } from "../lock.js";
+import { failureRecord } from "./failure.js";
+import {
+  clearPlace,
+  type DaemonKeeper,
+  GUEST_CPUS,
+  moveTo,
+  type Place,
+  placeBeside,
+  withLab,
+} from "./lab.js";
+import { LabSession } from "./lab-session.js";
+import { thisCommit, thisMachine } from "./machine.js";
+import { nameOfCell } from "./matrix.js";
+import { fits, guestMemory } from "./memory.js";
+import { doneTasks, type Group, schedule, type Task, taskKey } from "./plan.js";
+import type { BenchProgress } from "./progress.js";
+import type { BenchRecord, Plan, RunRecord } from "./records.js";
+import { type ReadResults, ResultsFile } from "./results-file.js";
+import { type ResumableRun, requireSame } from "./resume.js";
+
+/** Labs that one group of tasks may wear out before the rest of it is given up. */
+const MOST_LABS = 5;
+
+export interface BenchOptions {
+  readonly plan: Plan;
+  readonly seed: number;
+  /** As it was typed. */
+  readonly command: readonly string[];
+  readonly file: string;
+  /** The file's contents and first record when the run goes on with it. */
+  readonly begun: { readonly results: ReadResults; readonly run: ResumableRun } | null;
+  readonly build: string;
+  readonly keeper: DaemonKeeper;
+  readonly progress: BenchProgress;
+  /** Ctrl-C: the measurement under way is rolled back and thrown away, the lab is taken down. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Measures what is missing and returns every record of the file.
+ * @throws MWARP_E_USAGE when the file was begun on another machine, by other code, or with another plan; what keeps the first lab
+ * from coming up; MWARP_E_BUSY when another benchmark runs; MWARP_E_CANCELLED
+ */
+export async function runBench(options: BenchOptions): Promise<readonly BenchRecord[]> {
+  const place = placeBeside();
+  const lock = { waitMs: 0, busy: "another mwarp bench runs", signal: options.signal };
+  return withLock("bench", place.runDir, lock, async () => {
+    const [machine, commit] = await Promise.all([thisMachine(), thisCommit()]);
+    const { build, begun } = options;
+    if (begun !== null) requireSame(options.file, begun.run, { machine, commit, build });
+    using _moved = moveTo(place);
+    await clearPlace(place, options.keeper);
+    using run = new Run(options, place, { machine, commit });
+    await run.all();
+    return run.records;
+  });
+}
+
+class Run implements Disposable {
+  readonly records: BenchRecord[];
+  readonly #options: BenchOptions;
+  readonly #place: Place;
+  readonly #host: Pick<RunRecord, "machine" | "commit">;
+  readonly #memoryBytes: number;
+  #file: ResultsFile | null = null;
+
+  constructor(options: BenchOptions, place: Place, host: Pick<RunRecord, "machine" | "commit">) {
+    const { begun, plan } = options;
+    this.#options = options;
+    this.#place = place;
+    this.#host = host;
+    this.records = [...(begun?.results.records ?? [])];
+    this.#memoryBytes = begun?.run.guest.memory ?? guestMemory(plan.cells, availableBytes());
+    if (begun !== null) this.#file = ResultsFile.goOn(options.file, begun.results);
+  }
+
+  [Symbol.dispose](): void {
+    this.#file?.[Symbol.dispose]();
+  }
+
+  async all(): Promise<void> {
+    const { plan, seed, progress } = this.#options;
+    const done = doneTasks(this.records);
+    const fitting = plan.cells.filter((cell) => fits(cell, this.#memoryBytes));
+    const all = schedule({ ...plan, cells: fitting }, seed);
+    const groups = all
+      .map((group) => ({ ...group, tasks: group.tasks.filter((task) => !done.has(taskKey(task))) }))
+      .filter((group) => group.tasks.length > 0);
+    const count = (list: readonly Group[]): number => list.reduce((sum, { tasks }) => sum + tasks.length, 0);
+    progress.begin(
+      groups.flatMap((group) => group.tasks),
+      count(all) - count(groups),
+    );
+    for (const group of groups) await this.#group(group);
+  }
+
+  /** All tasks of a group, in as many labs as that takes. */
+  async #group({ backing, tasks }: Group): Promise<void> {
+    const { signal, keeper, progress } = this.#options;
+    let left: readonly Task[] = tasks;
+    try {
+      for (let labs = 0; left.length > 0; labs++) {
+        if (labs === MOST_LABS) throw new MwarpError("MWARP_E_LAB", `${labs} labs broke one after the other`);
+        progress.note(`starting a lab on ${backing}`);
+        const memoryBytes = this.#memoryBytes;
+        const onProgress = ({ message }: { message: string }): void => progress.note(message);
+        const lab = { place: this.#place, backing, memoryBytes, keeper, signal, onProgress };
+        left = await withLab(lab, async (up) => {
+          await this.#begin(up.daemon, up.status.accelerator?.kind === "kvm" ? "kvm" : "tcg");
+          const append = (record: BenchRecord): void => this.#append(record);
+          return new LabSession(up, { append, progress, signal }).run(left);
+        });
+      }
+    } catch (error) {
+      if (signal.aborted || this.#file === null) throw error;
+      const what = `a lab on ${backing}, ${left.length} measurements`;
+      this.#append(failureRecord(what, 0, error));
+      progress.failed(what, toMwarpError(error).message, left);
+    }
+  }
+
+  /** The file's first record, from the first lab; a later lab must be the same. */
+  async #begin(daemon: DaemonClient, accelerator: RunRecord["accelerator"]): Promise<void> {
+    const found = { accelerator, guest: await this.#guest(daemon) };
+    const first = this.records.find((record): record is RunRecord => record.kind === "run");
+    if (first !== undefined) {
+      const before = { accelerator: first.accelerator, guest: first.guest };
+      return requireSame(this.#options.file, before, found);
+    }
+    const { plan, seed, command, build, file } = this.#options;
+    const started_at = new Date().toISOString();
+    this.#file = ResultsFile.create(file);
+    this.#append({
+      kind: "run",
+      version: 1,
+      id: started_at.replace(/\D/g, "").slice(0, 14),
+      started_at,
+      command: [...command],
+      ...this.#host,
+      ...found,
+      seed,
+      build,
+      plan,
+    });
+    for (const cell of plan.cells.filter((one) => !fits(one, this.#memoryBytes))) {
+      const error = new MwarpError(
+        "MWARP_E_NO_MEMORY",
+        "the host has not enough memory for VMs that hold it",
+      );
+      this.#append(failureRecord(nameOfCell(cell), 0, error));
+    }
+  }
+
+  async #guest(daemon: DaemonClient): Promise<RunRecord["guest"]> {
+    const agent = (await daemon.vms(this.#options.signal)).vms[0]?.agent;
+    return {
+      kernel: agent?.kernel ?? "unknown",
+      criu: agent?.criu ?? "unknown",
+      runc: agent?.runc ?? "unknown",
+      memory: this.#memoryBytes,
+      cpus: GUEST_CPUS,
+    };
+  }
+
+  #append(record: BenchRecord): void {
+    this.#file?.append(record);
+    this.records.push(record);
+  }
+}

@@ -1,0 +1,80 @@
+/** What a results file says in short: the document of `mwarp bench --json`, and a table for people. */
+import { formatMs } from "../cli/output/format.js";
+import { renderTable } from "../cli/output/table.js";
+import { cellKey, nameOfCell } from "./matrix.js";
+import { doneTasks, schedule } from "./plan.js";
+import type { BenchRecord, Cell, MigrationRecord, RunRecord } from "./records.js";
+
+interface CellSummary {
+  readonly cell: Cell;
+  readonly runs: number;
+  /** Medians, ms. */
+  readonly total_ms: number;
+  readonly downtime_ms: number;
+  readonly first_touch_ms: number | null;
+}
+
+export interface BenchSummary {
+  readonly file: string;
+  readonly run: Pick<RunRecord, "id" | "commit" | "accelerator"> | null;
+  readonly measured: number;
+  /** Measurements of the plan that are not in the file. */
+  readonly missing: number;
+  /** Moves after which a page was wrong. */
+  readonly unverified: number;
+  readonly failures: readonly { readonly what: string; readonly code: string; readonly message: string }[];
+  readonly cells: readonly CellSummary[];
+}
+
+export function summarize(file: string, records: readonly BenchRecord[]): BenchSummary {
+  const run = records.find((record): record is RunRecord => record.kind === "run") ?? null;
+  const migrations = records.filter((record): record is MigrationRecord => record.kind === "migration");
+  const done = doneTasks(records);
+  const planned = run?.plan === undefined ? [] : schedule(run.plan, run.seed).flatMap((group) => group.tasks);
+  return {
+    file,
+    run: run === null ? null : { id: run.id, commit: run.commit, accelerator: run.accelerator },
+    measured: done.size,
+    missing: Math.max(0, planned.length - done.size),
+    unverified: migrations.filter(({ verified }) => !verified).length,
+    failures: records.flatMap((record) =>
+      record.kind === "failure" ? [{ what: record.what, code: record.code, message: record.message }] : [],
+    ),
+    cells: summaries(migrations),
+  };
+}
+
+function summaries(migrations: readonly MigrationRecord[]): CellSummary[] {
+  const keys = [...new Set(migrations.map(({ cell }) => cellKey(cell)))];
+  return keys.map((key) => {
+    const own = migrations.filter(({ cell }) => cellKey(cell) === key);
+    const touches = own.flatMap(({ first_touch_ms }) => (first_touch_ms === null ? [] : [first_touch_ms]));
+    return {
+      cell: own[0].cell,
+      runs: own.length,
+      total_ms: median(own.map(({ report }) => report.time_ms.total)),
+      downtime_ms: median(own.map(({ report }) => report.time_ms.downtime)),
+      first_touch_ms: touches.length === 0 ? null : median(touches),
+    };
+  });
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+/** One line a cell: medians. */
+export function summaryTable({ cells }: BenchSummary): string {
+  return renderTable(
+    ["CONTAINER AND METHOD", "RUNS", "TOTAL", "DOWNTIME", "FIRST TOUCH"],
+    cells.map((one) => [
+      nameOfCell(one.cell),
+      String(one.runs),
+      formatMs(one.total_ms),
+      formatMs(one.downtime_ms),
+      one.first_touch_ms === null ? "-" : formatMs(one.first_touch_ms),
+    ]),
+  );
+}

@@ -1,0 +1,180 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { cellKey, containerKey, nameOfCell } from "../../../src/bench/matrix.js";
+import { fits, guestMemory } from "../../../src/bench/memory.js";
+import { doneTasks, makePlan, schedule, type Task, taskKey } from "../../../src/bench/plan.js";
+import type { Cell } from "../../../src/bench/records.js";
+import { suiteNames, suites } from "../../../src/bench/suites.js";
+import { failure, migration, network } from "./records.js";
+
+const MIB = 1024 ** 2;
+const GIB = 1024 ** 3;
+const orderOf = (tasks: readonly Task[]): string[] => tasks.map(taskKey);
+
+describe("a plan", () => {
+  it.each(suiteNames)("of suite %s has every cell once", (name) => {
+    const { cells, rounds } = makePlan(name, {});
+    expect(new Set(cells.map(cellKey)).size).toBe(cells.length);
+    expect(cells.length).toBeGreaterThan(0);
+    expect(rounds).toBe(suites[name].rounds);
+  });
+
+  it("has ten rounds at least where intervals are asked for", () => {
+    for (const name of suiteNames)
+      if (name !== "quick") expect(suites[name].rounds).toBeGreaterThanOrEqual(10);
+  });
+
+  it("of the full suite holds the cells of every other but quick", () => {
+    const full = new Set(makePlan("full", {}).cells.map(cellKey));
+    for (const name of suiteNames)
+      if (name !== "quick")
+        for (const cell of makePlan(name, {}).cells) expect(full).toContain(cellKey(cell));
+  });
+
+  it("compares the four methods at 1 GiB, idle and with a writer that dirties half the pages in half a second", () => {
+    const { cells } = makePlan("compare", {});
+    expect(cells).toHaveLength(8);
+    expect(new Set(cells.map(({ method }) => method))).toEqual(
+      new Set(["warp", "cold", "precopy", "postcopy"]),
+    );
+    expect(Math.max(...cells.map(({ write_share }) => write_share))).toBeGreaterThanOrEqual(1);
+    expect(cells.every(({ size }) => size === GIB)).toBe(true);
+  });
+
+  it("has back ends for warp only", () => {
+    const { cells } = makePlan("compare", { backend: ["auto", "remap", "copy"], writeShare: [0] });
+    expect(cells.map(({ method, backend }) => `${method} ${backend}`)).toEqual([
+      "warp auto",
+      "warp remap",
+      "warp copy",
+      "cold auto",
+      "precopy auto",
+      "postcopy auto",
+    ]);
+  });
+
+  it("takes the axes of the command line in the place of the suite's", () => {
+    const plan = makePlan("full", {
+      size: [64 * MIB],
+      pages: ["scattered"],
+      backing: ["4k"],
+      writeShare: [0.5],
+      processes: [4],
+      method: ["cold"],
+      rounds: 3,
+    });
+    const cell: Cell = {
+      backing: "4k",
+      pages: "scattered",
+      size: 64 * MIB,
+      processes: 4,
+      write_share: 0.5,
+      method: "cold",
+      backend: "auto",
+    };
+    expect(plan).toEqual({ suite: "full", rounds: 3, cells: [cell] });
+  });
+
+  it.each([{ size: [4096] }, { processes: [0] }, { processes: [1000] }, { writeShare: [-1] }])(
+    "refuses %j",
+    (options) => {
+      expect(() => makePlan("quick", options)).toThrow(/can be measured/);
+    },
+  );
+
+  it("names a cell by what makes it special", () => {
+    const { cells } = makePlan("quick", {});
+    expect(nameOfCell(cells[0]!)).toBe("warp, 64 MiB thp on hugetlb");
+    expect(
+      nameOfCell({ ...cells[0]!, backend: "copy", processes: 4, write_share: 0.5, pages: "scattered" }),
+    ).toBe("warp (copy), 64 MiB scattered on hugetlb, 4 processes, 50 % written a second");
+  });
+});
+
+describe("the order of a run", () => {
+  const seeds = fc.integer({ min: 0, max: 2 ** 31 - 1 });
+
+  it("has every cell once in every round, whatever the seed", () => {
+    fc.assert(
+      fc.property(seeds, (seed) => {
+        const plan = makePlan("pages", { rounds: 3 });
+        const groups = schedule(plan, seed);
+        expect(groups.map(({ backing }) => backing)).toEqual(["4k", "thp", "hugetlb"]);
+        for (const { backing, tasks } of groups) {
+          for (const round of [0, 1, 2]) {
+            const cells = tasks.flatMap((task) =>
+              task.kind === "migration" && task.round === round ? [cellKey(task.cell)] : [],
+            );
+            const wanted = plan.cells.filter((cell) => cell.backing === backing).map(cellKey);
+            expect(cells.toSorted()).toEqual(wanted.toSorted());
+          }
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("goes round by round, the network first, with the cells of one container side by side", () => {
+    fc.assert(
+      fc.property(seeds, (seed) => {
+        const [group] = schedule(makePlan("writes", { rounds: 4 }), seed);
+        const rounds = group!.tasks.map(({ round }) => round);
+        expect(rounds).toEqual(rounds.toSorted((a, b) => a - b));
+        for (const round of [0, 1, 2, 3]) {
+          const [first, ...others] = group!.tasks.filter((task) => task.round === round);
+          expect(first).toMatchObject({ kind: "network" });
+          const keys = others.map((task) => (task.kind === "migration" ? containerKey(task.cell) : ""));
+          const changes = keys.filter((key, index) => key !== keys[index - 1]);
+          expect(changes).toHaveLength(new Set(keys).size);
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("follows from the seed, and differs from round to round", () => {
+    const plan = makePlan("compare", {});
+    const order = (seed: number): string[] => schedule(plan, seed).flatMap(({ tasks }) => orderOf(tasks));
+    expect(order(7)).toEqual(order(7));
+    expect(order(7)).not.toEqual(order(8));
+    const rounds = Array.from({ length: 10 }, (_, round) =>
+      order(7)
+        .filter((key) => key.startsWith(`migration ${round} `))
+        .map((key) => key.replace(/^\w+ \d+ /, ""))
+        .join(),
+    );
+    expect(new Set(rounds).size).toBeGreaterThan(5);
+  });
+});
+
+describe("what is done", () => {
+  it("is a measurement that has a record; a failure is tried again", () => {
+    const plan = makePlan("quick", {});
+    const tasks = schedule(plan, 1).flatMap((group) => group.tasks);
+    const [cell] = plan.cells;
+    const done = doneTasks([network("hugetlb", 0), migration(cell!, 1), failure("warp")]);
+    const left = tasks.filter((task) => !done.has(taskKey(task)));
+    expect(left).toHaveLength(tasks.length - 2);
+    expect(orderOf(left)).not.toContain(taskKey({ kind: "migration", cell: cell!, round: 1 }));
+    expect(orderOf(left)).toContain(taskKey({ kind: "migration", cell: cell!, round: 0 }));
+  });
+});
+
+describe("the memory of the VMs", () => {
+  const { cells } = makePlan("sizes", {});
+
+  it("holds the largest cell for which the host has enough", () => {
+    const memory = guestMemory(cells, 64 * GIB);
+    expect(cells.every((cell) => fits(cell, memory))).toBe(true);
+    expect(memory % (2 * MIB)).toBe(0);
+    const small = guestMemory(cells, 20 * GIB);
+    const left = cells.filter((cell) => !fits(cell, small));
+    expect(left.every(({ size }) => size === 4 * GIB)).toBe(true);
+    expect(left.length).toBeGreaterThan(0);
+    expect(2 * small + 2 * GIB).toBeLessThanOrEqual(20 * GIB);
+  });
+
+  it("is refused on a host that has not enough for the smallest", () => {
+    expect(() => guestMemory(cells, 2 * GIB)).toThrow(/smallest cell needs/);
+  });
+});

@@ -1,0 +1,100 @@
+/** Records as a run would write them. */
+
+import { makePlan } from "../../../src/bench/plan.js";
+import type {
+  Backing,
+  Cell,
+  FailureRecord,
+  MigrationRecord,
+  NetworkRecord,
+  RunRecord,
+} from "../../../src/bench/records.js";
+import { phases } from "../../../src/protocol/migration.js";
+
+export const network = (backing: Backing, round: number): NetworkRecord => ({
+  kind: "network",
+  backing,
+  round,
+  from: "vm-a",
+  to: "vm-b",
+  bytes: 256 * 1024 ** 2,
+  time_ms: 1000,
+});
+
+export const failure = (what: string): FailureRecord => ({
+  kind: "failure",
+  what,
+  round: 0,
+  code: "MWARP_E_DUMP",
+  message: "CRIU said no",
+});
+
+export const migration = (cell: Cell, round: number, totalMs = 500): MigrationRecord => ({
+  kind: "migration",
+  cell,
+  round,
+  load: 0.5,
+  report: {
+    id: "m1",
+    container: "bench",
+    from: "vm-a",
+    to: "vm-b",
+    method: cell.method,
+    backend: cell.method === "warp" ? "remap" : null,
+    outcome: "committed",
+    error: null,
+    startedAt: "2026-11-26T12:00:00.000Z",
+    time_ms: {
+      total: totalMs,
+      downtime: totalMs / 5,
+      phases: Object.fromEntries(phases.map((phase) => [phase, 10])) as Record<
+        (typeof phases)[number],
+        number
+      >,
+    },
+    stun_ms: { source: 10, destination: 10 },
+    memory: {
+      bytes: cell.size,
+      pages: cell.size / 4096,
+      remapped_pages: cell.size / 4096,
+      copied_pages: 0,
+      shared_pages: 0,
+      image_bytes: 10_000,
+      channel_bytes: 20_000,
+      network_bytes: 0,
+      extents: 4,
+    },
+    rounds: [],
+    commands: [],
+  },
+  usage: {
+    cpu_ms: { source_vmm: 100, destination_vmm: 120, daemon: 80 },
+    pss: { before: 1e9, peak: 1.01e9 },
+  },
+  first_touch_ms: 4,
+  second_touch_ms: 2,
+  verified: true,
+});
+
+export const runRecord = (change: Partial<RunRecord> = {}): RunRecord => ({
+  kind: "run",
+  version: 1,
+  id: "20261126120000",
+  started_at: "2026-11-26T12:00:00.000Z",
+  command: ["bench", "quick"],
+  commit: "0123456789",
+  machine: {
+    cpu: "Some CPU",
+    cores: 2,
+    memory: 24 * 1024 ** 3,
+    kernel: "6.1.0",
+    node: "v20.18.0",
+    qemu: "7.2.9",
+  },
+  accelerator: "tcg",
+  guest: { kernel: "6.12.0", criu: "4.1.1", runc: "1.1.15", memory: 1024 ** 3, cpus: 1 },
+  seed: 7,
+  build: "abcdef012345",
+  plan: makePlan("quick", {}),
+  ...change,
+});
