@@ -46,14 +46,14 @@ export class BenchProgress implements Disposable {
 
   start(task: Task): void {
     this.#startedAt = this.#now();
-    this.#bar?.update({ what: `round ${task.round + 1}: ${nameOfTask(task)}`, left: this.#timeLeft() });
+    this.#draw({ what: `round ${task.round + 1}: ${nameOfTask(task)}` });
   }
 
   measured(task: Task, record: MigrationRecord | NetworkRecord): void {
     this.#learn(nameOfTask(task), this.#now() - this.#startedAt);
     this.#finish([task]);
     const count = `[${this.#done}/${this.#total}]`;
-    this.#bar?.update(this.#done, { left: this.#timeLeft() });
+    this.#draw();
     if (this.#bar === null || !isGood(record))
       this.#line(`${count} round ${task.round + 1}: ${nameOfTask(task)}: ${resultLine(record)}`);
   }
@@ -61,17 +61,19 @@ export class BenchProgress implements Disposable {
   /** @param tasks those that it was the end of */
   failed(what: string, message: string, tasks: readonly Task[]): void {
     this.#finish(tasks);
-    this.#bar?.update(this.#done, { left: this.#timeLeft() });
+    this.#draw();
     this.#line(`[${this.#done}/${this.#total}] ${what}: failed: ${message}`);
   }
 
   /** What goes on besides the measurements. */
   note(text: string): void {
     if (this.#bar === null) this.#line(text);
-    else this.#bar.update({ what: plain(text) });
+    else this.#draw({ what: plain(text) });
   }
 
   [Symbol.dispose](): void {
+    if (this.#bar === null) return;
+    this.#bar = null;
     this.#bars?.stop();
   }
 
@@ -83,9 +85,22 @@ export class BenchProgress implements Disposable {
     this.#left = this.#left.filter((task) => !tasks.includes(task));
   }
 
+  /** At once, not when the library's timer comes round. */
+  #draw(payload: { what?: string } = {}): void {
+    if (this.#bar === null) return;
+    this.#bar.update(this.#done, { left: this.#timeLeft(), ...payload });
+    this.#bars?.update();
+  }
+
+  /** A line of its own, above the bar when there is one. */
   #line(text: string): void {
-    if (this.#bars === null) this.#out.write(`${plain(text)}\n`);
-    else this.#bars.log(`${plain(text)}\n`);
+    const line = `${plain(text)}\n`;
+    if (this.#bar === null) {
+      this.#out.write(line);
+      return;
+    }
+    this.#bars?.log(line);
+    this.#bars?.update();
   }
 
   #learn(name: string, ms: number): void {

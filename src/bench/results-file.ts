@@ -1,5 +1,14 @@
 /** The file of a run: a record a line, on disk before the next measurement begins. */
-import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { MwarpError } from "../errors.js";
 import { type BenchRecord, BenchRecordSchema } from "./records.js";
@@ -40,6 +49,14 @@ function parseLine(file: string, line: string, number: number): BenchRecord {
   }
 }
 
+/** @throws MWARP_E_USAGE when there is a file of this name already */
+export function requireNew(path: string): void {
+  if (!existsSync(path)) return;
+  throw new MwarpError("MWARP_E_USAGE", `${path} exists already`, {
+    hint: `To go on with that run: mwarp bench --resume ${path}`,
+  });
+}
+
 export class ResultsFile implements Disposable {
   readonly path: string;
   readonly #fd: number;
@@ -51,16 +68,9 @@ export class ResultsFile implements Disposable {
 
   /** @throws MWARP_E_USAGE when there is a file of this name already */
   static create(path: string): ResultsFile {
+    requireNew(path);
     mkdirSync(dirname(path), { recursive: true });
-    try {
-      return new ResultsFile(path, openSync(path, "ax"));
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
-      throw new MwarpError("MWARP_E_USAGE", `${path} exists already`, {
-        hint: `To go on with that run: mwarp bench --resume ${path}`,
-        cause,
-      });
-    }
+    return new ResultsFile(path, openSync(path, "ax"));
   }
 
   /** Opens a file to go on with it; a line that was cut off goes. */

@@ -5,7 +5,7 @@ import path from "node:path";
 import { makePlan, type PlanOptions } from "../bench/plan.js";
 import { BenchProgress } from "../bench/progress.js";
 import type { Plan } from "../bench/records.js";
-import { readResults } from "../bench/results-file.js";
+import { readResults, requireNew } from "../bench/results-file.js";
 import { requireSame, runOf } from "../bench/resume.js";
 import { type BenchOptions, runBench } from "../bench/run.js";
 import type { SuiteName } from "../bench/suites.js";
@@ -64,12 +64,9 @@ type Work = Pick<BenchOptions, "plan" | "seed" | "file" | "begun">;
 
 function begin({ io }: Session, { suite = "quick", plan, seed, output }: BenchCommand): Work {
   const time = new Date().toISOString().slice(0, 16).replaceAll(":", "");
-  return {
-    plan: makePlan(suite, plan),
-    seed: seed ?? randomInt(MOST_SEED),
-    file: path.resolve(io.cwd, output ?? path.join("results", `${time}-${suite}.jsonl`)),
-    begun: null,
-  };
+  const file = path.resolve(io.cwd, output ?? path.join("results", `${time}-${suite}.jsonl`));
+  requireNew(file);
+  return { plan: makePlan(suite, plan), seed: seed ?? randomInt(MOST_SEED), file, begun: null };
 }
 
 /** What the file was begun with counts; options that say something else are refused. */

@@ -1,19 +1,19 @@
 #!/usr/bin/env node
-// Outlives a test process that dies: `reaper.mjs BASE PROGRAM`. BASE holds the run and state directories of one test lab. When stdin ends
-// without the word "done", it takes the lab down the proper way, then kills what still carries the lab's run directory in
+// Outlives a test process that dies: `reaper.mjs BASE PROGRAM [SUFFIX]`. BASE holds the run and state directories of one test lab, whose
+// names end with SUFFIX. When stdin ends without the word "done", it takes the lab down the proper way, then kills what still carries the lab's run directory in
 // its environment, removes the network namespaces named in lab.json, and BASE itself.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { labProcesses, readProc } from "./processes.mjs";
 
-const [base, program] = process.argv.slice(2);
-const runDir = path.join(base, "run");
+const [base, program, suffix = ""] = process.argv.slice(2);
+const runDir = path.join(base, `run${suffix}`);
 let words = "";
 
 function reap() {
   const lab = readProc(path.join(runDir, "lab.json"));
-  const env = { ...process.env, MWARP_RUN_DIR: runDir, MWARP_STATE_DIR: path.join(base, "state") };
+  const env = { ...process.env, MWARP_RUN_DIR: runDir, MWARP_STATE_DIR: path.join(base, `state${suffix}`) };
   spawnSync(program, ["lab", "down"], { env, stdio: "ignore", timeout: 30_000, killSignal: "SIGKILL" });
   for (const { pid } of labProcesses(runDir)) {
     try {
