@@ -1,58 +1,75 @@
-/** The tasks of one lab, one after the other, on one container at a time. */
+/** Measures in one lab, on one container at a time. */
 import { MwarpError, toMwarpError } from "../errors.js";
 import { labStatus } from "../lab/index.js";
 import { BenchContainer } from "./container.js";
-import { failureRecord } from "./failure.js";
 import type { BenchLab } from "./lab.js";
 import { containerKey } from "./matrix.js";
 import { measureMigration, otherVm } from "./measure.js";
+import { migrate } from "./migrate.js";
 import { measureNetwork } from "./network.js";
-import { nameOfTask, type Task } from "./plan.js";
-import type { BenchProgress } from "./progress.js";
-import type { BenchRecord, Cell, MigrationRecord, NetworkRecord } from "./records.js";
-
-export interface SessionOptions {
-  /** Puts a record on disk. */
-  readonly append: (record: BenchRecord) => void;
-  readonly progress: BenchProgress;
-  readonly signal: AbortSignal;
-}
+import type { Task } from "./plan.js";
+import type { Cell, MigrationRecord, NetworkRecord } from "./records.js";
+import type { Bench } from "./task-loop.js";
 
 const ANSWER_MS = 10_000;
+const WARM_UP_BYTES = 16 * 1024 ** 2;
 
-export class LabSession {
+export class LabSession implements Bench {
   readonly #lab: BenchLab;
-  readonly #options: SessionOptions;
+  readonly #signal: AbortSignal;
+  readonly #note: (text: string) => void;
   #container: BenchContainer | null = null;
 
-  constructor(lab: BenchLab, options: SessionOptions) {
+  constructor(lab: BenchLab, signal: AbortSignal, note: (text: string) => void) {
     this.#lab = lab;
-    this.#options = options;
+    this.#signal = signal;
+    this.#note = note;
   }
 
-  /** Runs tasks until all are done or the lab is broken; gives those that are left. @throws MWARP_E_CANCELLED */
-  async run(tasks: readonly Task[]): Promise<readonly Task[]> {
-    const { append, progress, signal } = this.#options;
-    for (const [index, task] of tasks.entries()) {
-      signal.throwIfAborted();
-      progress.start(task);
-      try {
-        const record = await this.#measure(task);
-        append(record);
-        progress.measured(task, record);
-        if (record.kind === "migration" && !record.verified) await this.#drop();
-      } catch (error) {
-        if (signal.aborted) throw new MwarpError("MWARP_E_CANCELLED", "interrupted", { cause: error });
-        append(failureRecord(nameOfTask(task), task.round, error));
-        progress.failed(nameOfTask(task), toMwarpError(error).message, [task]);
-        if (!(await this.#isSound())) return tasks.slice(index + 1);
+  /**
+   * Moves a small container by each method that is to be measured, and records nothing: the first move brings the root file system
+   * into the other VM, and the programs of a method are read from disk once.
+   */
+  async warmUp(tasks: readonly Task[]): Promise<void> {
+    const cells = tasks.flatMap((task) => (task.kind === "migration" ? [task.cell] : []));
+    const methods = [...new Set(cells.map(({ method }) => method))];
+    if (cells.length === 0) return;
+    this.#note("warming up");
+    try {
+      const cell: Cell = { ...cells[0], size: WARM_UP_BYTES, processes: 1, write_share: 0 };
+      const container = await this.#containerFor(cell, 0);
+      for (const method of methods) {
+        const move = { to: otherVm(this.#lab.status, container.vm), method, backend: "auto" } as const;
+        const { error } = await migrate(
+          this.#lab.daemon,
+          { ...move, container: container.name },
+          this.#signal,
+        );
+        if (error !== null) throw new MwarpError(error.code, `${method}: ${error.message}`);
+        container.vm = move.to;
       }
+    } catch (error) {
+      if (this.#signal.aborted) throw error;
+      // It fails again when it is measured, and is written down then.
+      this.#note(`warming up failed: ${toMwarpError(error).message}`);
+    } finally {
+      await this.#drop();
     }
-    return [];
   }
 
-  #measure(task: Task): Promise<MigrationRecord | NetworkRecord> {
+  measure(task: Task): Promise<MigrationRecord | NetworkRecord> {
     return task.kind === "network" ? this.#network(task.round) : this.#migration(task.cell, task.round);
+  }
+
+  async recover(): Promise<boolean> {
+    try {
+      await this.#drop();
+      const { vms } = await this.#lab.daemon.vms(AbortSignal.timeout(ANSWER_MS));
+      return labStatus().state === "up" && vms.every(({ state }) => state === "ready");
+    } catch (error) {
+      this.#note(`the lab is broken: ${toMwarpError(error).message}`);
+      return false;
+    }
   }
 
   /** The direction changes from round to round. */
@@ -64,16 +81,20 @@ export class LabSession {
     const address = status.vms.find(({ endpoint }) => endpoint.name === to)?.endpoint.address;
     if (address === null || address === undefined)
       throw new MwarpError("MWARP_E_LAB", `${to} has no address on the bridge`);
-    const { signal } = this.#options;
-    return measureNetwork({ daemon, from, to, address, backing, round, signal });
+    return measureNetwork({ daemon, from, to, address, backing, round, signal: this.#signal });
   }
 
   async #migration(cell: Cell, round: number): Promise<MigrationRecord> {
     const { daemon, status } = this.#lab;
-    const { signal } = this.#options;
-    if (this.#container !== null && this.#container.key !== containerKey(cell)) await this.#drop();
-    this.#container ??= await BenchContainer.start(this.#lab, cell, this.#firstVm(round), signal);
-    return measureMigration({ daemon, lab: status, signal }, this.#container, cell, round);
+    const container = await this.#containerFor(cell, round);
+    return measureMigration({ daemon, lab: status, signal: this.#signal }, container, cell, round);
+  }
+
+  async #containerFor(cell: Cell, round: number): Promise<BenchContainer> {
+    if (this.#container?.key === containerKey(cell)) return this.#container;
+    await this.#drop();
+    this.#container = await BenchContainer.start(this.#lab, cell, this.#firstVm(round), this.#signal);
+    return this.#container;
   }
 
   /** Where a container of this round starts. */
@@ -86,17 +107,5 @@ export class LabSession {
     const container = this.#container;
     this.#container = null;
     await container?.remove(this.#lab.daemon);
-  }
-
-  /** After a failure: whether the next task finds a lab that works, and no container that may be half moved. */
-  async #isSound(): Promise<boolean> {
-    try {
-      await this.#drop();
-      const { vms } = await this.#lab.daemon.vms(AbortSignal.timeout(ANSWER_MS));
-      return labStatus().state === "up" && vms.every(({ state }) => state === "ready");
-    } catch (error) {
-      this.#options.progress.note(`the lab is broken: ${toMwarpError(error).message}`);
-      return false;
-    }
   }
 }

@@ -4,7 +4,7 @@ import type { Io } from "../cli/io.js";
 import { formatBytes, formatMs } from "../cli/output/format.js";
 import { plain } from "../cli/output/plain.js";
 import { nameOfTask, type Task } from "./plan.js";
-import type { MigrationRecord, NetworkRecord } from "./records.js";
+import type { BenchRecord } from "./records.js";
 
 const FORMAT = "{bar} {value}/{total}  {left}  {what}";
 const BAR_WIDTH = 24;
@@ -49,7 +49,7 @@ export class BenchProgress implements Disposable {
     this.#draw({ what: `round ${task.round + 1}: ${nameOfTask(task)}` });
   }
 
-  measured(task: Task, record: MigrationRecord | NetworkRecord): void {
+  measured(task: Task, record: BenchRecord): void {
     this.#learn(nameOfTask(task), this.#now() - this.#startedAt);
     this.#finish([task]);
     const count = `[${this.#done}/${this.#total}]`;
@@ -121,12 +121,12 @@ export class BenchProgress implements Disposable {
   }
 }
 
-const isGood = (record: MigrationRecord | NetworkRecord): boolean =>
-  record.kind === "network" || record.verified;
+const isGood = (record: BenchRecord): boolean => record.kind !== "migration" || record.verified;
 
-function resultLine(record: MigrationRecord | NetworkRecord): string {
+function resultLine(record: BenchRecord): string {
   if (record.kind === "network")
     return `${formatBytes((record.bytes / record.time_ms) * 1000)}/s ${record.from} -> ${record.to}`;
+  if (record.kind !== "migration") return "done";
   const { report, verified, first_touch_ms } = record;
   const touch = first_touch_ms === null ? "" : `, first touch ${formatMs(first_touch_ms)}`;
   const pages = verified ? "every page right" : "PAGES ARE WRONG";

@@ -22,6 +22,7 @@ import type { BenchProgress } from "./progress.js";
 import type { BenchRecord, Plan, RunRecord } from "./records.js";
 import { type ReadResults, ResultsFile } from "./results-file.js";
 import { type ResumableRun, requireSame } from "./resume.js";
+import { runTasks } from "./task-loop.js";
 
 /** Labs that one group of tasks may wear out before the rest of it is given up. */
 const MOST_LABS = 5;
@@ -112,8 +113,9 @@ class Run implements Disposable {
         const lab = { place: this.#place, backing, memoryBytes, keeper, signal, onProgress };
         left = await withLab(lab, async (up) => {
           await this.#begin(up.daemon, up.status.accelerator?.kind === "kvm" ? "kvm" : "tcg");
-          const append = (record: BenchRecord): void => this.#append(record);
-          return new LabSession(up, { append, progress, signal }).run(left);
+          const session = new LabSession(up, signal, (text) => progress.note(text));
+          await session.warmUp(left);
+          return runTasks(left, session, { append: (record) => this.#append(record), progress, signal });
         });
       }
     } catch (error) {
