@@ -2,12 +2,19 @@
 import { formatBytes } from "../../cli/output/format.js";
 import type { MigrationRecord } from "../records.js";
 import { baselines, nameOfSetting, nameOfSize, type Results } from "../results.js";
+import { type Spread, spread } from "../statistics.js";
 import type { Table } from "./figure.js";
 
 /** Name and value, in order. */
-export function factsOf({ run }: Results): (readonly [name: string, value: string])[] {
+export function factsOf({
+  run,
+  migrations,
+  applications,
+}: Results): (readonly [name: string, value: string])[] {
   if (run === null) return [];
   const { machine, guest } = run;
+  const loads = [...migrations, ...applications].map(({ load }) => load);
+  const load = spread(loads);
   return [
     ["command", commandOf(run.command)],
     ["commit", run.commit ?? "not from a checkout"],
@@ -20,12 +27,18 @@ export function factsOf({ run }: Results): (readonly [name: string, value: strin
       `Linux ${guest.kernel}, CRIU ${guest.criu}, runc ${guest.runc}, ${guest.cpus} processors, ${formatBytes(guest.memory)}`,
     ],
     ["run", `${run.id}, seed ${run.seed}`],
+    ...(load === null ? [] : [["load", loadWords(load, Math.max(...loads))] as const]),
   ];
 }
 
+/** What else the host was doing. */
+const loadWords = ({ median }: Spread, highest: number): string =>
+  `load average in the minute before a move: median ${median.toFixed(2)}, at most ${highest.toFixed(2)}`;
+
 export const emulationWarning =
-  "The VMs ran under emulation (TCG): CRIU, runc and the guests' kernels on emulated processors, the host's part not. What runs in " +
-  "the guests dominates the times. Absolute times mean nothing elsewhere; ratios are within this run.";
+  "The VMs ran under emulation (TCG): CRIU, runc and the guests' kernels on emulated processors, the host's part of a move not. " +
+  "So CRIU and runc dominate; their share is under Where the time goes. Absolute times mean nothing elsewhere, and ratios are " +
+  "of this run alone.";
 
 /** As one would type it. */
 export const commandOf = (argv: readonly string[]): string =>

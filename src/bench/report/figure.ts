@@ -22,6 +22,8 @@ export interface Plot {
   readonly spec: (width: number) => TopLevelSpec;
   /** What a line, bar or point of which colour is. */
   readonly legend: readonly LegendEntry[];
+  /** How to read it; sentences. */
+  readonly reading: string;
 }
 
 export interface LegendEntry {

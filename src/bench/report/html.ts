@@ -10,7 +10,7 @@ import type { Figure, LegendEntry, Section, Table } from "./figure.js";
 import { type Drawing, draw } from "./render.js";
 import { buildSections } from "./sections.js";
 import { style } from "./style.js";
-import { accountOfTime } from "./where.js";
+import { accountOfTime, phaseGuide } from "./where.js";
 
 /** A piece of markup: what the tag makes, once it is there. */
 type Markup = ReturnType<typeof html>;
@@ -77,7 +77,7 @@ ${rows.map(
           index === 0
             ? html`<td class="word figure" rowspan="${settings.length}">${figure}</td><td class="word whole limit" rowspan="${settings.length}">${limit}</td>`
             : ""
-        }<td class="word setting">${one.setting}</td><td class="whole">${one.value}</td><td class="whole">${one.interval}</td><td class="whole runs">${one.runs}</td><td class="word ${verdict(one.verdict)}">${one.verdict}</td><td class="word remark">${one.note}</td></tr>`,
+        }<td class="word setting">${one.setting}</td><td class="whole">${one.value}</td><td class="whole">${one.interval}</td><td class="whole runs">${one.runs}</td><td class="word ${verdict(one.verdict)}">${one.verdict}</td><td class="word remark">${unbroken(one.note)}</td></tr>`,
     )}</tbody>`,
 )}
 </table></div>`;
@@ -87,7 +87,7 @@ async function sectionOf({ id, title, figures }: Section, results: Results): Pro
   const parts: Markup[] = [];
   for (const figure of figures) parts.push(await figureOf(figure));
   return html`<h2 id="${id}">${title}</h2>
-${id === "phases" ? accounts(results) : ""}
+${id === "phases" ? html`<p class="note">${phaseGuide()}</p>${accounts(results)}` : ""}
 ${parts}`;
 }
 
@@ -96,14 +96,14 @@ function accounts(results: Results): Markup[] {
     .map((setting) => accountOfTime(results, setting))
     .map(
       ({ setting, sentences }) =>
-        html`<h3>${setting}</h3><ul class="account">${sentences.map((one) => html`<li>${one}</li>`)}</ul>`,
+        html`<h3>${setting}</h3><ul class="account">${sentences.map((one) => html`<li>${unbroken(one)}</li>`)}</ul>`,
     );
 }
 
 async function figureOf({ title, note, plot, table }: Figure): Promise<Markup> {
   const drawing = plot === null ? null : await draw(plot);
   return html`<figure class="${drawing === null ? "" : "pair"}">
-<figcaption><h3>${title}</h3><p class="note">${note}</p></figcaption>
+<figcaption><h3>${title}</h3><p class="note">${unbroken(plot === null ? note : `${note} ${plot.reading}`)}</p></figcaption>
 ${drawing === null || plot === null ? "" : plotOf(drawing, plot.legend, title)}
 ${tableOf(table)}
 </figure>`;
@@ -123,6 +123,9 @@ function tableOf({ head: heads, rows, words = [] }: Table): Markup {
 <tbody>${rows.map((row) => html`<tr>${row.map((text, index) => html`<td class="${kind(index)}">${kind(index) === "word" ? text : split(text)}</td>`)}</tr>`)}</tbody>
 </table></div>`;
 }
+
+/** A figure and its unit stay on one line. */
+const unbroken = (text: string): string => text.replaceAll(/(\d) (?=%|ms\b|s\b|[KMGT]?i?B\b)/g, "$1\u00a0");
 
 /** What stands in brackets after a figure, the quartiles, goes below it. */
 function split(text: string): Markup | string {

@@ -4,7 +4,7 @@ import { barRows, countVerdicts } from "./bar-table.js";
 import { commandsOf, countsOf, emulationWarning, factsOf, wrongs } from "./facts.js";
 import type { Section, Table } from "./figure.js";
 import { buildSections } from "./sections.js";
-import { accountOfTime } from "./where.js";
+import { accountOfTime, phaseGuide } from "./where.js";
 
 export function markdown(results: Results): string {
   const { present, absent } = buildSections(results);
@@ -13,7 +13,7 @@ export function markdown(results: Results): string {
     barSection(results),
     ...present.flatMap((section) => [
       sectionOf(section),
-      ...(section.id === "phases" ? [accounts(results)] : []),
+      ...(section.id === "phases" ? [text(phaseGuide()), accounts(results)] : []),
     ]),
     commandSection(results),
     wrongSection(results),

@@ -6,6 +6,7 @@ import { hostFigures } from "./plots/host.js";
 import { phaseFigures } from "./plots/phases.js";
 import { processFigures } from "./plots/processes.js";
 import { sizeFigures } from "./plots/sizes.js";
+import { stunFigures } from "./plots/stuns.js";
 import { timelineFigures } from "./plots/timelines.js";
 import { writerFigures } from "./plots/writers.js";
 
@@ -18,6 +19,7 @@ interface Plan {
 const plan: readonly Plan[] = [
   { id: "size", title: "Time against size", build: sizeFigures },
   { id: "phases", title: "Where the time goes", build: phaseFigures },
+  { id: "stun", title: "The stun", build: stunFigures },
   { id: "applications", title: "Applications around the move", build: timelineFigures },
   { id: "writers", title: "Containers that write", build: writerFigures },
   { id: "processes", title: "Many processes", build: processFigures },

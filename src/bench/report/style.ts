@@ -37,14 +37,15 @@ pre { background: var(--raised); padding: 10px 12px; white-space: pre-wrap; over
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 4px 0 4px 12px; vertical-align: top; border-bottom: 1px solid var(--rule); }
 th { color: var(--quiet); font-weight: 500; vertical-align: bottom; }
-th.word, td.word { text-align: left; }
-th:first-child, td:first-child { padding-left: 0; white-space: nowrap; }
+td { white-space: nowrap; }
+th.word, td.word { text-align: left; white-space: normal; }
+th:first-child, td:first-child, td.word:first-child { padding-left: 0; white-space: nowrap; }
 .aside { color: var(--quiet); font-size: 11px; white-space: nowrap; display: block; }
 .bars { width: 100%; }
 .bars tbody + tbody { border-top: 1px solid var(--quiet); }
 .bars tbody tr:not(:last-child) td:not([rowspan]) { border-bottom-style: dotted; }
 .bars td, .bars th { padding-left: 16px; }
-.bars td:first-child { white-space: normal; padding-left: 16px; }
+.bars td.word:first-child { white-space: normal; padding-left: 16px; }
 .bars td.figure, .bars th:first-child { min-width: 190px; padding-left: 0; }
 .bars .whole { white-space: nowrap; }
 .bars .remark { max-width: 260px; font-size: 12px; color: var(--quiet); }
@@ -80,6 +81,7 @@ details ul, .account { padding-left: 18px; font-size: 13.5px; }
   .bars td.figure, .bars td.limit, .bars td.setting { order: -2; }
   .bars td.runs::after { content: " runs"; }
   .bars td:empty { display: none; }
+  table:not(.bars) td:first-child, table:not(.bars) th:first-child { position: sticky; left: 0; background: var(--ground); }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: 6px; }
 }

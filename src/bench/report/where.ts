@@ -19,16 +19,22 @@ import { phaseParts } from "./theme.js";
 
 /** Who works in a phase. */
 const workers: Readonly<Record<Phase, string>> = {
-  preflight: "agents and host look at container and VMs",
-  prepare: "agents, before the freeze: bundle, network; precopy: its rounds",
-  dump: "runc and CRIU on the source",
+  preflight: "agents and host look for reasons to refuse",
+  prepare: "before the freeze: bundle and network, and the rounds of precopy",
+  dump: "freeze, runc and CRIU on the source, and the pages of cold",
   transfer: "images and writable layer through the host",
   restore: "runc and CRIU on the destination",
   populate: "the destination's kernel faults pages in",
   warp: "the stun: walk, validate, plan, exchange, commit",
   resume: "agents thaw the container and open its network",
-  retire: "the source removes what is left; postcopy: the pages arrive",
+  retire: "the source removes what is left, and the pages of postcopy arrive",
 };
+
+/** "dump: runc and CRIU on the source; ..." */
+export const phaseGuide = (): string =>
+  `${Object.entries(workers)
+    .map(([phase, who]) => `${phase}: ${who}`)
+    .join("; ")}.`;
 
 export interface Account {
   readonly setting: string;
@@ -53,18 +59,18 @@ export function accountOfTime(results: Results, setting: Setting): Account {
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`;
 
-/** The phases that take a twentieth of the total or more, longest first, with who works in them. */
+/** The phases that take a twentieth of the total or more, longest first. */
 const longest = ({ parts, total }: Breakdown): string =>
   phaseParts
     .filter((part) => part !== "between")
     .filter((part) => parts[part] >= total / 20)
     .sort((a, b) => parts[b] - parts[a])
-    .map((part) => `${part} ${formatTime(parts[part])} (${percent(parts[part] / total)}; ${workers[part]})`)
+    .map((part) => `${part} ${formatTime(parts[part])} (${percent(parts[part] / total)})`)
     .join(", ");
 
 function toolsShare({ parts, total }: Breakdown): string {
   const tools = parts.dump + parts.restore;
-  return `The phases of runc and CRIU, dump and restore, are ${formatTime(tools)} (${percent(tools / total)}) of it.`;
+  return `Dump and restore, which runc and CRIU do, are ${formatTime(tools)} (${percent(tools / total)}) of it.`;
 }
 
 /** What does not depend on the size is at most what the same phase takes at the smallest size. */

@@ -110,7 +110,7 @@ export const move = (facts: MoveFacts = {}): MigrationRecord => ({
     pss: { before: 4 * GIB, peak: facts.peak ?? 4 * GIB + 20 * MIB },
   },
   first_touch_ms: facts.firstTouch ?? null,
-  second_touch_ms: null,
+  second_touch_ms: facts.firstTouch == null ? null : facts.firstTouch / 2,
   verified: facts.verified ?? true,
 });
 

@@ -145,6 +145,7 @@ describe("the report", () => {
     for (const title of [
       "Time against size",
       "Where the time goes",
+      "The stun",
       "Applications around the move",
       "Containers that write",
       "Many processes",

@@ -15,6 +15,7 @@ const ways = {
   "remap and touch": ({ remap_ms, touch_ms }: CrossoverRecord) => remap_ms + touch_ms,
   copy: ({ copy_ms }: CrossoverRecord) => copy_ms,
 } as const;
+const reading = "Both axes are logarithmic.";
 type Way = keyof typeof ways;
 const names = Object.keys(ways) as Way[];
 const legend = [
@@ -42,7 +43,7 @@ export function crossoverFigures({ crossovers }: Results): Figure[] {
     return {
       title: `Remap or copy: ${nameOfSize(bytes)} host pages`,
       note: `Time for each page of 4 KiB against the length of a run of contiguous pages; measured on this host's memory without a VM. ${crossing(points, runs)}`,
-      plot: runs.length < 2 ? null : { spec: (width) => spec(points, runs, width), legend },
+      plot: runs.length < 2 ? null : { spec: (width) => spec(points, runs, width), legend, reading },
       table: {
         head: ["run", ...names.map((name) => `${name}, ns a page`)],
         rows: runs.map((run) => [

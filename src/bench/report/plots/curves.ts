@@ -38,7 +38,11 @@ export function curves(input: Curves): Figure {
     }),
   );
   const legend = methodLegend(points.map(({ variant }) => variant));
-  const plot = { spec: (width: number) => spec(points, legend, input.axis(xs), width), legend };
+  const plot = {
+    spec: (width: number) => spec(points, legend, input.axis(xs), width),
+    legend,
+    reading: "Points are medians, bars reach from quartile to quartile; times are on a logarithmic axis.",
+  };
   return { title, note, plot: xs.length < 2 ? null : plot, table: table(input, xs, points, legend) };
 }
 

@@ -2,7 +2,7 @@
 import type { TopLevelSpec } from "vega-lite";
 import { formatBytes } from "../../../cli/output/format.js";
 import { PAGE_BYTES } from "../../../units.js";
-import type { MigrationRecord } from "../../records.js";
+import type { MigrationRecord, Usage } from "../../records.js";
 import {
   isIn,
   isQuiet,
@@ -54,7 +54,7 @@ function memory(groups: readonly Group[], where: string): Figure {
   return {
     title: `Host memory: ${where}`,
     note: "Proportional set size of both VMMs and the daemon together: before the command, and the highest seen up to its answer. Medians.",
-    plot: { spec: (width) => sideBySide(groups, parts, width), legend: parts },
+    plot: { spec: (width) => sideBySide(groups, parts, width), legend: parts, reading: "" },
     table: {
       head: ["method", "before", "peak", "difference"],
       rows: groups.map(({ variant, records }) => [
@@ -93,11 +93,14 @@ function sideBySide(groups: readonly Group[], parts: readonly Part[], width: num
 }
 
 function processor(groups: readonly Group[], where: string): Figure {
-  const parts: Part[] = [
-    { name: "source VMM", color: first, value: ({ usage }) => usage.cpu_ms.source_vmm },
-    { name: "destination VMM", color: third, value: ({ usage }) => usage.cpu_ms.destination_vmm },
-    { name: "daemon", color: second, value: ({ usage }) => usage.cpu_ms.daemon },
+  const processes: readonly (LegendEntry & { readonly key: keyof Usage["cpu_ms"] })[] = [
+    { name: "source VMM", color: first, key: "source_vmm" },
+    { name: "destination VMM", color: third, key: "destination_vmm" },
+    { name: "daemon", color: second, key: "daemon" },
   ];
+  const parts = processes.map(
+    ({ name, color, key }): Part => ({ name, color, value: ({ usage }) => usage.cpu_ms[key] }),
+  );
   const sum: Value = (record) => parts.reduce((all, { value }) => all + value(record), 0);
   const values = groups.flatMap(({ variant, records }) =>
     parts.map(({ name, value }, order) => ({ variant, name, order, seconds: median(records, value) / 1000 })),
@@ -107,6 +110,7 @@ function processor(groups: readonly Group[], where: string): Figure {
     note: "CPU time of the host that both VMMs and the daemon took, from the command to its answer: all that ran in the VMs is in it. Medians.",
     plot: {
       legend: parts,
+      reading: "",
       spec: (width) => ({
         width: width - 100,
         height: { step: 30 },
@@ -158,6 +162,7 @@ function bandwidth(groups: readonly Group[], where: string): Figure {
     note: "Each byte that crossed the VMs' network or the agent channels, or was copied on the host, counted once, and their number over the total time. The true use of memory bandwidth is a multiple of it, as every copy reads and writes and a network copies more than once; hardware counters were not read.",
     plot: {
       legend: ways,
+      reading: "",
       spec: (width) => ({
         width: width - 100,
         height: { step: 30 },

@@ -15,7 +15,7 @@ export function phaseFigures(results: Results): Figure[] {
     return {
       title: `Phases: ${nameOfSize(list[0].size)}, ${nameOfSetting(setting)}`,
       note: 'Means over the runs, because means of phases add up to the mean total; medians would not. "between" is time that no phase claims.',
-      plot: { spec: (width) => spec(list, used, legend, width), legend },
+      plot: { spec: (width) => spec(list, used, legend, width), legend, reading: "" },
       table: phaseTable(list, used),
     };
   });

@@ -28,13 +28,13 @@ export function sizeFigures({ migrations }: Results): Figure[] {
       {
         ...common,
         title: `Total time: ${nameOfSetting(setting)}`,
-        note: "From the command to the end of the last phase. Medians; the bars, and the brackets in the table, are the quartiles. Both axes are logarithmic.",
+        note: "From the command to the end of the last phase. Medians, in brackets the quartiles.",
         y: total,
       },
       {
         ...common,
         title: `Downtime: ${nameOfSetting(setting)}`,
-        note: "From just before the freeze was asked for to just after the container was known to run again.",
+        note: "From just before the freeze was asked for to just after the container was known to run again. Medians, in brackets the quartiles.",
         y: downtime,
       },
     ].map(curves);

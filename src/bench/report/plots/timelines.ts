@@ -56,17 +56,23 @@ function figuresOf(application: Application, backing: Backing, groups: readonly 
   return [
     {
       title: `Throughput: ${where}`,
-      note: `${shown.client}. For each method the run that lost the median share of operations. 0 is the command; grey: downtime, darker: both VMs paused, thin line: the end of the move. An interval is ${formatTime(shown.interval_ms)}.`,
+      note: `${shown.client}. Lost is the share of the operations that the rate before the command would have made in the window; medians, in brackets the quartiles.`,
       plot: {
         spec: (width) => throughput(groups, width),
         legend: groups.map(({ method }) => ({ name: method, color: methodColor(method) })),
+        reading: `For each method the run that lost the median share. 0 is the command; grey: downtime, darker: both VMs paused, thin line: the end of the move. An interval is ${formatTime(shown.interval_ms)}.`,
       },
       table: lossTable(groups),
     },
     {
       title: `Latency: ${where}`,
-      note: "The same runs: median and 99th percentile of the operations that ended in an interval. Gaps: none ended.",
-      plot: { spec: (width) => latency(groups, width), legend: latencyLegend },
+      note: "The longest answer and the longest time without one that the client saw in the window; medians, in brackets the quartiles.",
+      plot: {
+        spec: (width) => latency(groups, width),
+        legend: latencyLegend,
+        reading:
+          "The same runs: median and 99th percentile of the operations that ended in an interval, on a logarithmic axis. Gaps: none ended.",
+      },
       table: latencyTable(groups),
     },
   ];
