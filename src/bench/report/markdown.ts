@@ -68,7 +68,7 @@ const sectionOf = ({ title, figures }: Section): string =>
   [
     `## ${text(title)}`,
     ...figures.map(
-      (figure) => `### ${text(figure.title)}\n\n${text(figure.note)}\n\n${tableOf(figure.table)}`,
+      (figure) => `### ${text(figure.title)}\n\n${paragraph(figure.note)}\n\n${tableOf(figure.table)}`,
     ),
   ].join("\n\n");
 
@@ -113,4 +113,6 @@ const text = (value: string): string =>
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")
     .replaceAll(/[\\`*_[\]|]/g, "\\$&");
+/** What would begin a heading, quotation or list does not. */
+const paragraph = (value: string): string => text(value).replace(/^\s*(?=[#>+-])/, "\\");
 const cell = (value: string): string => (value === "" ? " " : text(value));

@@ -6,7 +6,7 @@ import type { BenchRecord } from "../../../src/bench/records.js";
 import { breakDown } from "../../../src/bench/report/breakdown.js";
 import { formatTime } from "../../../src/bench/report/format.js";
 import { readRecords, writeHtml, writeMarkdown } from "../../../src/bench/report/index.js";
-import { roundValues } from "../../../src/bench/report/plots/scales.js";
+import { logScale } from "../../../src/bench/report/plots/scales.js";
 import { phaseParts } from "../../../src/bench/report/theme.js";
 import { longestSilence, standstill } from "../../../src/bench/report/window.js";
 import { sortRecords } from "../../../src/bench/results.js";
@@ -127,7 +127,7 @@ describe("the report", () => {
         cell: { method: "cold" },
         report: { commands: [{ vm: evil, argv: ["criu", evil] }], from: evil },
       }),
-      client({ client: evil }),
+      client({ client: `# ${evil}` }),
       { kind: "failure", what: evil, round: 0, code: evil, message: evil },
     ]);
     expect(html.includes("<script")).toBe(false);
@@ -225,9 +225,13 @@ describe("numbers", () => {
   });
 
   it("get round ticks around them on a logarithmic axis", () => {
-    expect(roundValues([3, 180], 7)).toEqual([2, 5, 10, 20, 50, 100, 200]);
-    expect(roundValues([0.3, 18_000], 7)).toEqual([0.1, 1, 10, 100, 1000, 10_000, 100_000]);
-    expect(roundValues([5, 5], 7)).toEqual([5, 10]);
-    expect(roundValues([], 7)).toEqual([1, 10]);
+    expect(logScale([3, 180], 7).values).toEqual([2, 5, 10, 20, 50, 100, 200]);
+    expect(logScale([0.3, 18_000], 7)).toEqual({
+      scale: { type: "log", domain: [0.2, 20_000], nice: false },
+      values: [1, 10, 100, 1000, 10_000],
+    });
+    expect(logScale([5, 5], 7).values).toEqual([5, 10]);
+    expect(logScale([0, 0.0003], 7).scale.domain).toEqual([0.0002, 0.0005]);
+    expect(logScale([], 7).values).toEqual([1, 2, 5, 10]);
   });
 });

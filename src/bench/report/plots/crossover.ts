@@ -7,7 +7,7 @@ import { type Spread, spread } from "../../statistics.js";
 import type { Figure } from "../figure.js";
 import { formatSpread } from "../format.js";
 import { colorScale, first, second, third } from "../theme.js";
-import { ascending, logScale, roundValues } from "./scales.js";
+import { ascending, logScale } from "./scales.js";
 
 /** ns for each page of 4 KiB. */
 const ways = {
@@ -73,14 +73,14 @@ function crossing(points: readonly Point[], runs: readonly number[]): string {
 }
 
 function spec(points: readonly Point[], runs: readonly number[], width: number): TopLevelSpec {
-  const ticks = roundValues(
+  const { scale, values } = logScale(
     points.flatMap(({ q1, q3 }) => [q1, q3]),
     7,
   );
   const y = {
     type: "quantitative",
-    scale: logScale(ticks),
-    axis: { values: ticks, format: "~s", title: "ns for each page of 4 KiB" },
+    scale,
+    axis: { values, format: "~s", title: "ns for each page of 4 KiB" },
   } as const;
   return {
     width: width - 70,

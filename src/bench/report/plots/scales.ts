@@ -5,41 +5,43 @@ import { GIB, MIB } from "../../results.js";
 const timeLabels =
   "datum.value === 0 ? '0' : datum.value >= 1000 ? format(datum.value / 1000, '~g') + ' s' : format(datum.value, '~g') + ' ms'";
 
-/**
- * A logarithmic axis of times, ms, that reaches round values on both sides of all `times` (those above 0), with `ticks` ticks
- * at most. Vega's own ticks leave out round values where labels get close.
- */
-export function logTime(times: Iterable<number>, ticks = 7) {
-  const values = roundValues(times, ticks);
+/** A logarithmic axis of times, ms, around all of `times` that are above 0, with `most` ticks or fewer. */
+export function logTime(times: Iterable<number>, most = 7) {
+  const { scale, values } = logScale(times, most);
   return {
     type: "quantitative",
-    scale: logScale(values),
+    scale,
     axis: { values, labelExpr: timeLabels, title: null },
   } as const;
 }
 
-/** From the first to the last of some round values. */
-export const logScale = (values: readonly number[]): { type: "log"; domain: number[]; nice: false } => ({
-  type: "log",
-  domain: [values[0], values[values.length - 1]],
-  nice: false,
-});
+interface LogScale {
+  readonly scale: { type: "log"; domain: number[]; nice: false };
+  readonly values: number[];
+}
 
-/** Powers of ten with their double and half as far as there is room, from below the least to above the greatest. */
-export function roundValues(numbers: Iterable<number>, most: number): number[] {
+/**
+ * From a round value below all numbers to one above them, with ticks at round values: 1, 2 and 5 of each decade where there is
+ * room, else 1. Vega's own ticks are any digits, and lose the round ones where labels get close.
+ */
+export function logScale(numbers: Iterable<number>, most: number): LogScale {
   const positive = [...numbers].filter((number) => number > 0);
-  if (positive.length === 0) return [1, 10];
-  const [least, greatest] = [Math.min(...positive), Math.max(...positive)];
-  const around = (steps: readonly number[]): number[] => {
-    const all: number[] = [];
-    for (let power = Math.floor(Math.log10(least)); power <= Math.ceil(Math.log10(greatest)); power++)
-      all.push(...steps.map((step) => Number((step * 10 ** power).toPrecision(2))));
-    const from = all.findLastIndex((value) => value <= least);
-    const to = all.findIndex((value) => value >= greatest);
-    return all.slice(Math.max(0, from), Math.max(to, from + 1) + 1);
+  const [least, greatest] = positive.length === 0 ? [1, 10] : [Math.min(...positive), Math.max(...positive)];
+  const all: number[] = [];
+  // One decade more below: a logarithm can come out a little too large.
+  for (let power = Math.floor(Math.log10(least)) - 1; power <= Math.ceil(Math.log10(greatest)); power++)
+    all.push(...[1, 2, 5].map((step) => Number((step * 10 ** power).toPrecision(1))));
+  const from = all.findLastIndex((value) => value <= least);
+  const to = Math.max(
+    from + 1,
+    all.findIndex((value) => value >= greatest),
+  );
+  const fine = all.slice(from, to + 1);
+  const coarse = fine.filter((value) => Number.isInteger(Number(Math.log10(value).toFixed(9))));
+  return {
+    scale: { type: "log", domain: [fine[0], fine[fine.length - 1]], nice: false },
+    values: fine.length <= most ? fine : coarse,
   };
-  const fine = around([1, 2, 5]);
-  return fine.length <= most ? fine : around([1]);
 }
 
 /** A linear axis of times from 0, ms. */
