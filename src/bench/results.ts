@@ -78,6 +78,12 @@ export function settingsOf(migrations: readonly MigrationRecord[]): Setting[] {
     .filter((setting) => migrations.some(({ cell }) => isIn(cell, setting)));
 }
 
+/** Settings in which warp can be compared with another method; all of them when it can in none. */
+export function comparedSettings(migrations: readonly MigrationRecord[]): Setting[] {
+  const compared = settingsOf(migrations.filter(({ cell }) => cell.method !== "warp"));
+  return compared.length > 0 ? compared : settingsOf(migrations);
+}
+
 export const isIn = (cell: MigrationRecord["cell"], { backing, pages }: Setting): boolean =>
   cell.backing === backing && cell.pages === pages;
 

@@ -5,6 +5,7 @@ import type { Found } from "../bars.js";
 import type { MigrationRecord } from "../records.js";
 import {
   baselines,
+  comparedSettings,
   downtime,
   GIB,
   isIn,
@@ -27,7 +28,7 @@ export const downtimeAgainstCold = (results: Results): Found[] => against(result
 
 function against({ migrations }: Results, value: Value, others: readonly MigrationMethod[]): Found[] {
   const gib = migrations.filter((record) => record.cell.size === GIB && isQuiet(record));
-  return settingsOf(gib).map((setting) => {
+  return comparedSettings(gib).map((setting) => {
     const seriesFor = (method: MigrationMethod): Series =>
       seriesOf(
         gib.filter(({ cell }) => isIn(cell, setting) && variantOf(cell) === method),

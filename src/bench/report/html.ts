@@ -3,7 +3,7 @@
  * only drawings of Vega, which escapes its own text, and the style sheet are put in as they are.
  */
 import { html, raw } from "hono/html";
-import { isQuiet, type Results, settingsOf } from "../results.js";
+import { comparedSettings, isQuiet, type Results } from "../results.js";
 import { type BarRow, barRows, countVerdicts } from "./bar-table.js";
 import { commandsOf, countsOf, emulationWarning, factsOf, wrongs } from "./facts.js";
 import type { Figure, LegendEntry, Section, Table } from "./figure.js";
@@ -92,7 +92,7 @@ ${parts}`;
 }
 
 function accounts(results: Results): Markup[] {
-  return settingsOf(results.migrations.filter(isQuiet))
+  return comparedSettings(results.migrations.filter(isQuiet))
     .map((setting) => accountOfTime(results, setting))
     .map(
       ({ setting, sentences }) =>

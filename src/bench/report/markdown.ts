@@ -1,5 +1,5 @@
 /** The report as Markdown: bars, medians and where the time goes; tables only. */
-import { isQuiet, type Results, settingsOf } from "../results.js";
+import { comparedSettings, isQuiet, type Results } from "../results.js";
 import { barRows, countVerdicts } from "./bar-table.js";
 import { commandsOf, countsOf, emulationWarning, factsOf, wrongs } from "./facts.js";
 import type { Section, Table } from "./figure.js";
@@ -73,7 +73,7 @@ const sectionOf = ({ title, figures }: Section): string =>
   ].join("\n\n");
 
 function accounts(results: Results): string {
-  return settingsOf(results.migrations.filter(isQuiet))
+  return comparedSettings(results.migrations.filter(isQuiet))
     .map((setting) => accountOfTime(results, setting))
     .map(
       ({ setting, sentences }) =>

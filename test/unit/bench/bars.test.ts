@@ -74,6 +74,11 @@ describe("total time against cold", () => {
     expect(verdictOf(findings)).toBe("not met");
   });
 
+  it("leaves out settings in which only warp was measured, when there are others", () => {
+    const alone = moves({ cell: { backing: "thp" }, time: 100 });
+    expect(judged(/total.*cold/, [...by("warp", 100), ...by("cold", 1000), ...alone])).toHaveLength(1);
+  });
+
   it("says when the interval goes past a bar that the median reaches", () => {
     const times = [60, 60, 60, 60, 60, 60, 900, 900, 900, 60];
     const warp = times.map((dump, round) => move({ round, phases: { dump } }));

@@ -26,6 +26,7 @@ export function madeUpRun(count = 10): BenchRecord[] {
     ...settings.flatMap((setting) =>
       ways.flatMap((way) => sizes.flatMap((size) => at({ ...setting, ...way, size }))),
     ),
+    ...ways.slice(0, 2).flatMap((way) => at({ ...way, backing: "thp", pages: "thp" })),
     ...ways.flatMap((way) =>
       [0.1, 0.5, 1].flatMap((share) => at({ ...settings[0], ...way, write_share: share })),
     ),

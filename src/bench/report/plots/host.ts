@@ -4,12 +4,12 @@ import { formatBytes } from "../../../cli/output/format.js";
 import { PAGE_BYTES } from "../../../units.js";
 import type { MigrationRecord, Usage } from "../../records.js";
 import {
+  comparedSettings,
   isIn,
   isQuiet,
   nameOfSetting,
   nameOfSize,
   type Results,
-  settingsOf,
   type Variant,
   variantOf,
   variants,
@@ -28,7 +28,7 @@ type Value = (record: MigrationRecord) => number;
 
 export function hostFigures({ migrations }: Results): Figure[] {
   const quiet = migrations.filter(isQuiet);
-  return settingsOf(quiet).flatMap((setting) => {
+  return comparedSettings(quiet).flatMap((setting) => {
     const here = quiet.filter(({ cell }) => isIn(cell, setting));
     const size = sizeOfFigures(here);
     const groups = variants.flatMap((variant): Group[] => {

@@ -1,4 +1,6 @@
 /** Total time and downtime against the size of the container, by what memory is made of. */
+
+import type { MigrationRecord } from "../../records.js";
 import {
   downtime,
   isIn,
@@ -6,6 +8,7 @@ import {
   nameOfSetting,
   nameOfSize,
   type Results,
+  type Setting,
   settingsOf,
   total,
 } from "../../results.js";
@@ -13,10 +16,24 @@ import type { Figure } from "../figure.js";
 import { curves } from "./curves.js";
 import { sizeAxis } from "./scales.js";
 
+interface SizeSeries {
+  readonly setting: Setting;
+  readonly records: readonly MigrationRecord[];
+}
+
+/** Settings that were measured at more than one size; all of them when none was. */
+export function seriesOfSizes(migrations: readonly MigrationRecord[]): SizeSeries[] {
+  const all = settingsOf(migrations).map((setting) => ({
+    setting,
+    records: migrations.filter(({ cell }) => isIn(cell, setting)),
+  }));
+  const series = all.filter(({ records }) => new Set(records.map(({ cell }) => cell.size)).size > 1);
+  return series.length > 0 ? series : all;
+}
+
 export function sizeFigures({ migrations }: Results): Figure[] {
   const quiet = migrations.filter(isQuiet);
-  return settingsOf(quiet).flatMap((setting) => {
-    const records = quiet.filter(({ cell }) => isIn(cell, setting));
+  return seriesOfSizes(quiet).flatMap(({ setting, records }) => {
     const common = {
       records,
       x: ({ size }: { readonly size: number }) => size,

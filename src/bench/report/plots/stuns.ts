@@ -6,7 +6,6 @@ import {
   nameOfSetting,
   nameOfSize,
   type Results,
-  type Setting,
   settingsOf,
   stun,
   variantOf,
@@ -18,12 +17,12 @@ import type { Figure } from "../figure.js";
 import { formatSpread, formatTime } from "../format.js";
 import { curves } from "./curves.js";
 import { sizeAxis } from "./scales.js";
+import { seriesOfSizes } from "./sizes.js";
 
 export function stunFigures({ migrations }: Results): Figure[] {
   const warps = migrations.filter((record) => isQuiet(record) && record.cell.method === "warp");
-  return settingsOf(warps).flatMap((setting) => {
-    const records = warps.filter(({ cell }) => isIn(cell, setting));
-    const stuns = curves({
+  const stuns = seriesOfSizes(warps).map(({ setting, records }) =>
+    curves({
       title: `Stun: ${nameOfSetting(setting)}`,
       note: "Both VMs paused: walk, validate, plan, exchange or copy, commit. Medians, in brackets the quartiles.",
       records,
@@ -32,36 +31,43 @@ export function stunFigures({ migrations }: Results): Figure[] {
       nameOfX: nameOfSize,
       head: "size",
       y: stun,
-    });
-    return [stuns, ...touches(records, setting)];
-  });
+    }),
+  );
+  return [...stuns, ...touches(warps)];
 }
 
-/** Nothing when the pages were not touched after the moves. */
-function touches(all: readonly MigrationRecord[], setting: Setting): Figure[] {
-  const touched = all.filter(({ first_touch_ms }) => first_touch_ms !== null);
-  const size = sizeOfFigures(touched);
-  const records = touched.filter(({ cell }) => cell.size === size);
-  if (records.length === 0) return [];
-  const columns: readonly (readonly [head: string, value: (record: MigrationRecord) => number | null])[] = [
-    ["stun", stun],
-    ["first touch", ({ first_touch_ms }) => first_touch_ms],
-    ["second touch", ({ second_touch_ms }) => second_touch_ms],
-    ["stun and first touch", (record) => stun(record) + (record.first_touch_ms ?? 0)],
-  ];
-  const rows = variants.flatMap((variant) => {
-    const here = records.filter(({ cell }) => variantOf(cell) === variant);
-    const cells = columns.map(([, value]) =>
-      formatSpread(spread(here.flatMap((record) => value(record) ?? [])), formatTime),
-    );
-    return here.length === 0 ? [] : [[variant, ...cells, String(here.length)]];
-  });
+type Value = (record: MigrationRecord) => number | null;
+
+const columns: readonly (readonly [head: string, value: Value])[] = [
+  ["stun", stun],
+  ["first touch", ({ first_touch_ms }) => first_touch_ms],
+  ["second touch", ({ second_touch_ms }) => second_touch_ms],
+  [
+    "stun and first touch",
+    (record) => (record.first_touch_ms === null ? null : stun(record) + record.first_touch_ms),
+  ],
+];
+
+/** Every setting and back end side by side, at one size. */
+function touches(warps: readonly MigrationRecord[]): Figure[] {
+  const size = sizeOfFigures(warps);
+  const records = warps.filter(({ cell }) => cell.size === size);
+  const rows = settingsOf(records).flatMap((setting) =>
+    variants.flatMap((variant) => {
+      const here = records.filter(({ cell }) => isIn(cell, setting) && variantOf(cell) === variant);
+      const cells = columns.map(([, value]) =>
+        formatSpread(spread(here.flatMap((record) => value(record) ?? [])), formatTime),
+      );
+      return here.length === 0 ? [] : [[nameOfSetting(setting), variant, ...cells, String(here.length)]];
+    }),
+  );
+  if (rows.length === 0) return [];
   return [
     {
-      title: `Stun and touch: ${nameOfSize(size)}, ${nameOfSetting(setting)}`,
-      note: "A pass over every page as soon as the container answered, and the same once more, when nothing has to be mapped any longer.",
+      title: `Stun and touch: ${nameOfSize(size)}`,
+      note: "Touch is a pass over every page as soon as the container answered, and the same once more, when nothing has to be mapped any longer. Medians, in brackets the quartiles.",
       plot: null,
-      table: { head: ["method", ...columns.map(([head]) => head), "runs"], rows },
+      table: { head: ["setting", "method", ...columns.map(([head]) => head), "runs"], rows, words: [1] },
     },
   ];
 }
