@@ -33,7 +33,7 @@ export function factsOf({
 
 /** What else the host was doing. */
 const loadWords = ({ median }: Spread, highest: number): string =>
-  `load average in the minute before a move: median ${median.toFixed(2)}, at most ${highest.toFixed(2)}`;
+  `median ${median.toFixed(2)}, at most ${highest.toFixed(2)} (average of the minute before a move)`;
 
 export const emulationWarning =
   "The VMs ran under emulation (TCG): CRIU, runc and the guests' kernels on emulated processors, the host's part of a move not. " +

@@ -46,8 +46,8 @@ th:first-child, td:first-child, td.word:first-child { padding-left: 0; white-spa
 .bars tbody tr:not(:last-child) td:not([rowspan]) { border-bottom-style: dotted; }
 .bars td, .bars th { padding-left: 16px; }
 .bars td.word:first-child { white-space: normal; padding-left: 16px; }
-.bars td.figure, .bars th:first-child { min-width: 190px; padding-left: 0; }
-.bars .whole { white-space: nowrap; }
+.bars td.word.figure, .bars th:first-child { min-width: 190px; padding-left: 0; }
+.bars td.whole, .bars td.verdict { white-space: nowrap; }
 .bars .remark { max-width: 260px; font-size: 12px; color: var(--quiet); }
 .verdict { white-space: nowrap; font-weight: 600; }
 .met { color: var(--good); } .not-met { color: var(--bad); } .not-measured { color: var(--quiet); font-weight: 400; }
@@ -73,7 +73,7 @@ details ul, .account { padding-left: 18px; font-size: 13.5px; }
   .bars, .bars tbody, .bars tr { display: block; }
   .bars tbody { padding: 8px 0; }
   .bars tr { display: flex; flex-wrap: wrap; gap: 0 14px; padding: 3px 0; }
-  .bars tbody tr td, .bars tbody tr td.figure, .bars tbody tr td:first-child { border: 0; padding: 0; max-width: none; }
+  .bars tbody tr td, .bars tbody tr td.word.figure, .bars tbody tr td.word:first-child { border: 0; padding: 0; max-width: none; }
   .bars td.figure, .bars td.limit, .bars td.setting, .bars td.remark { flex: 0 0 100%; }
   .bars td.figure { font-weight: 600; }
   .bars td.limit, .bars td.setting { color: var(--quiet); }

@@ -40,11 +40,11 @@ describe("the ratio of medians", () => {
   });
 
   it("has an interval of no width when all values are the same", () => {
-    expect(medianRatio(series(2, 2, 2, 2), [series(8, 8, 8, 8)])).toEqual({
+    expect(medianRatio(series(2, 2, 2, 2, 2, 2), [series(8, 8, 8, 8, 8, 8)])).toEqual({
       value: 0.25,
       low: 0.25,
       high: 0.25,
-      runs: 4,
+      runs: 6,
     });
   });
 
@@ -67,7 +67,13 @@ describe("the ratio of medians", () => {
     expect(medianRatio(new Map([[0, 1]]), [new Map([[1, 1]])])).toBeNull();
   });
 
-  it("does not tell an interval from one run", () => {
+  it("does not tell an interval from fewer than six runs", () => {
+    const [five, six] = [
+      [1, 2, 3, 4, 5],
+      [1, 2, 3, 4, 5, 6],
+    ];
+    expect(medianRatio(series(...five), [series(...five)])).toMatchObject({ low: null, high: null, runs: 5 });
+    expect(medianRatio(series(...six), [series(...six)])).toMatchObject({ low: 1, high: 1, runs: 6 });
     expect(medianRatio(series(1), [series(2)])).toEqual({ value: 0.5, low: null, high: null, runs: 1 });
   });
 
@@ -80,7 +86,7 @@ describe("the ratio of medians", () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(fc.integer({ min: 1, max: 999 }), fc.integer({ min: 1, max: 999 })), {
-          minLength: 2,
+          minLength: 6,
           maxLength: 10,
         }),
         (pairs) => {
