@@ -18,30 +18,50 @@ import {
   total,
   variantOf,
 } from "../results.js";
-import { medianRatio, type Series, spread } from "../statistics.js";
+import { medianRatio, spread } from "../statistics.js";
 
-type Value = (record: MigrationRecord) => number;
+/** Warp against other methods in one time; against several, the best of them counts. */
+export interface Comparison {
+  readonly name: "total" | "downtime";
+  readonly value: (record: MigrationRecord) => number;
+  readonly others: readonly MigrationMethod[];
+}
 
-export const totalAgainstCold = (results: Results): Found[] => against(results, total, ["cold"]);
-export const againstBest = (results: Results): Found[] => against(results, total, baselines);
-export const downtimeAgainstCold = (results: Results): Found[] => against(results, downtime, ["cold"]);
+export const totalAgainstCold: Comparison = { name: "total", value: total, others: ["cold"] };
+export const totalAgainstBest: Comparison = { name: "total", value: total, others: baselines };
+export const downtimeAgainstCold: Comparison = { name: "downtime", value: downtime, others: ["cold"] };
 
-function against({ migrations }: Results, value: Value, others: readonly MigrationMethod[]): Found[] {
+/** What a comparison is made of in one setting: the runs of warp, and those of the other methods that there are. */
+export interface Compared {
+  readonly setting: Setting;
+  readonly warp: readonly MigrationRecord[];
+  readonly others: ReadonlyMap<MigrationMethod, readonly MigrationRecord[]>;
+}
+
+export function comparedRuns({ migrations }: Results, { others }: Comparison): Compared[] {
   const gib = migrations.filter((record) => record.cell.size === GIB && isQuiet(record));
   return comparedSettings(gib).map((setting) => {
-    const seriesFor = (method: MigrationMethod): Series =>
-      seriesOf(
-        gib.filter(({ cell }) => isIn(cell, setting) && variantOf(cell) === method),
-        value,
-      );
-    const missing = ["warp" as const, ...others].filter((method) => seriesFor(method).size === 0);
-    return {
-      setting: nameOfSetting(setting),
-      estimate: medianRatio(seriesFor("warp"), others.map(seriesFor)),
-      note: missing.length === 0 ? null : `no runs of ${missing.join(", ")}`,
-    };
+    const of = (method: MigrationMethod): MigrationRecord[] =>
+      gib.filter(({ cell }) => isIn(cell, setting) && variantOf(cell) === method);
+    return { setting, warp: of("warp"), others: new Map(others.map((method) => [method, of(method)])) };
   });
 }
+
+export const against =
+  (comparison: Comparison) =>
+  (results: Results): Found[] =>
+    comparedRuns(results, comparison).map(({ setting, warp, others }) => {
+      const runs = [["warp" as const, warp] as const, ...others];
+      const missing = runs.filter(([, records]) => records.length === 0).map(([method]) => method);
+      return {
+        setting: nameOfSetting(setting),
+        estimate: medianRatio(
+          seriesOf(warp, comparison.value),
+          [...others.values()].map((records) => seriesOf(records, comparison.value)),
+        ),
+        note: missing.length === 0 ? null : `no runs of ${missing.join(", ")}`,
+      };
+    });
 
 /**
  * The smallest share of the container's pages that pre-copy had to send again: in any round after the first, or in the dump that

@@ -7,6 +7,7 @@ import { comparedSettings, isQuiet, type Results } from "../results.js";
 import { type BarRow, barRows, countVerdicts } from "./bar-table.js";
 import { commandsOf, countsOf, emulationWarning, factsOf, wrongs } from "./facts.js";
 import type { Figure, LegendEntry, Section, Table } from "./figure.js";
+import { gaps } from "./gaps.js";
 import { type Drawing, draw } from "./render.js";
 import { buildSections } from "./sections.js";
 import { style } from "./style.js";
@@ -87,8 +88,14 @@ async function sectionOf({ id, title, figures }: Section, results: Results): Pro
   const parts: Markup[] = [];
   for (const figure of figures) parts.push(await figureOf(figure));
   return html`<h2 id="${id}">${title}</h2>
-${id === "phases" ? html`<p class="note">${phaseGuide()}</p>${accounts(results)}` : ""}
+${id === "phases" ? html`<p class="note">${phaseGuide()}</p>${gapList(results)}${accounts(results)}` : ""}
 ${parts}`;
+}
+
+function gapList(results: Results): Markup | string {
+  const list = gaps(results);
+  if (list.length === 0) return "";
+  return html`<h3>Bars on time that are not reached</h3><ul class="account">${list.map((one) => html`<li>${unbroken(one)}</li>`)}</ul>`;
 }
 
 function accounts(results: Results): Markup[] {

@@ -3,6 +3,7 @@ import { comparedSettings, isQuiet, type Results } from "../results.js";
 import { barRows, countVerdicts } from "./bar-table.js";
 import { commandsOf, countsOf, emulationWarning, factsOf, wrongs } from "./facts.js";
 import type { Section, Table } from "./figure.js";
+import { gaps } from "./gaps.js";
 import { buildSections } from "./sections.js";
 import { accountOfTime, phaseGuide } from "./where.js";
 
@@ -13,7 +14,7 @@ export function markdown(results: Results): string {
     barSection(results),
     ...present.flatMap((section) => [
       sectionOf(section),
-      ...(section.id === "phases" ? [text(phaseGuide()), accounts(results)] : []),
+      ...(section.id === "phases" ? [text(phaseGuide()), ...gapList(results), accounts(results)] : []),
     ]),
     commandSection(results),
     wrongSection(results),
@@ -71,6 +72,12 @@ const sectionOf = ({ title, figures }: Section): string =>
       (figure) => `### ${text(figure.title)}\n\n${paragraph(figure.note)}\n\n${tableOf(figure.table)}`,
     ),
   ].join("\n\n");
+
+function gapList(results: Results): string[] {
+  const list = gaps(results);
+  if (list.length === 0) return [];
+  return [`Bars on time that are not reached:\n\n${list.map((one) => `- ${text(one)}`).join("\n")}`];
+}
 
 function accounts(results: Results): string {
   return comparedSettings(results.migrations.filter(isQuiet))

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BenchRecord } from "../../../src/bench/records.js";
 import { breakDown } from "../../../src/bench/report/breakdown.js";
 import { formatTime } from "../../../src/bench/report/format.js";
+import { gaps } from "../../../src/bench/report/gaps.js";
 import { readRecords, writeHtml, writeMarkdown } from "../../../src/bench/report/index.js";
 import { logScale } from "../../../src/bench/report/plots/scales.js";
 import { phaseParts } from "../../../src/bench/report/theme.js";
@@ -98,6 +99,18 @@ describe("the report", () => {
     expect((await documents([run({ accelerator: "kvm" })])).html).not.toContain("mean nothing elsewhere");
   });
 
+  it("draws what little there is of a client that heard nothing, or of none", async () => {
+    const silent = { at_ms: 0, operations: 0, p50_ms: null, p99_ms: null, max_ms: null };
+    const { html } = await documents([
+      run(),
+      client({ samples: [], operations: 0 }),
+      client({ application: "memory", samples: [silent, { ...silent, at_ms: 100 }], operations: 0 }),
+    ]);
+    expectIn(html, "Throughput: Redis");
+    expectIn(html, "Latency: Memory-bound program");
+    expect(html.match(/NaN|undefined|Infinity/)).toBeNull();
+  });
+
   it("lists what failed, and whose memory was wrong", async () => {
     const failure: BenchRecord = {
       kind: "failure",
@@ -185,6 +198,28 @@ describe("the phase breakdown", () => {
       move({ verified: false, phases: { dump: 99 } }),
     ]);
     expect(breakDown("warp", migrations).total).toBe(1);
+  });
+});
+
+describe("a bar on time that is not reached", () => {
+  const records = (dump: number): BenchRecord[] =>
+    rounds(10, (round) => [
+      move({ round, phases: { dump, populate: 200 }, downtime: 100 }),
+      move({ cell: { method: "cold" }, round, phases: { dump: 2400 }, downtime: 2000 }),
+    ]).flat();
+
+  it("is explained by what runc and CRIU leave of it", () => {
+    expect(gaps(sortRecords(records(150)))).toEqual([
+      "total time, 1 GiB, against cold (4 KiB host pages, guest THP): cold has a total of 2.40 s, so the bar is 300 ms; " +
+        "warp has 350 ms. Its dump and restore, done by runc and CRIU, take 150 ms, which leaves 150 ms for all other phases.",
+    ]);
+    expect(gaps(sortRecords(records(400)))[0]).toContain("cannot be reached unless these two get shorter");
+  });
+
+  it("is none when it is reached or was not measured", () => {
+    expect(gaps(sortRecords(records(50)))).toEqual([]);
+    expect(gaps(sortRecords([move({ phases: { dump: 1000 } })]))).toEqual([]);
+    expect(gaps(sortRecords([]))).toEqual([]);
   });
 });
 

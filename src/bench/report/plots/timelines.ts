@@ -11,7 +11,7 @@ import {
 } from "../../records.js";
 import { nameOfBacking, type Results } from "../../results.js";
 import { spread } from "../../statistics.js";
-import type { Figure, LegendEntry, Table } from "../figure.js";
+import type { Figure, LegendEntry, Plot, Table } from "../figure.js";
 import { formatCount, formatPercent, formatSpread, formatTime } from "../format.js";
 import { first, methodColor, second, still } from "../theme.js";
 import { longestSilence, standstill } from "../window.js";
@@ -53,26 +53,28 @@ function groupsOf(records: readonly ApplicationRecord[]): Group[] {
 function figuresOf(application: Application, backing: Backing, groups: readonly Group[]): Figure[] {
   const where = `${names[application]}, ${nameOfBacking(backing)}`;
   const [{ shown }] = groups;
+  const drawn = groups.filter((group) => group.shown.samples.length > 0);
+  const plotOf = (plot: Plot): Plot | null => (drawn.length === 0 ? null : plot);
   return [
     {
       title: `Throughput: ${where}`,
       note: `${shown.client}. Lost is the share of the operations that the rate before the command would have made in the window; medians, in brackets the quartiles.`,
-      plot: {
-        spec: (width) => throughput(groups, width),
+      plot: plotOf({
+        spec: (width) => throughput(drawn, width),
         legend: groups.map(({ method }) => ({ name: method, color: methodColor(method) })),
         reading: `For each method the run that lost the median share. 0 is the command; grey: downtime, darker: both VMs paused, thin line: the end of the move. An interval is ${formatTime(shown.interval_ms)}.`,
-      },
+      }),
       table: lossTable(groups),
     },
     {
       title: `Latency: ${where}`,
       note: "The longest answer and the longest time without one that the client saw in the window; medians, in brackets the quartiles.",
-      plot: {
-        spec: (width) => latency(groups, width),
+      plot: plotOf({
+        spec: (width) => latency(drawn, width),
         legend: latencyLegend,
         reading:
           "The same runs: median and 99th percentile of the operations that ended in an interval, on a logarithmic axis. Gaps: none ended.",
-      },
+      }),
       table: latencyTable(groups),
     },
   ];
@@ -138,7 +140,7 @@ const thousands = "datum.value < 1000 ? format(datum.value, '~g') : format(datum
 function throughput(groups: readonly Group[], width: number): TopLevelSpec {
   const rate = (record: ApplicationRecord): number[] =>
     record.samples.map(({ operations }) => (operations * 1000) / record.interval_ms);
-  const top = Math.max(...groups.flatMap(({ shown }) => rate(shown)));
+  const top = Math.max(1, ...groups.flatMap(({ shown }) => rate(shown)));
   const layers = ({ method, shown }: Group): object[] => {
     const rates = rate(shown);
     return [
