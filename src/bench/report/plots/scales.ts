@@ -6,7 +6,7 @@ const timeLabels =
   "datum.value === 0 ? '0' : datum.value >= 1000 ? format(datum.value / 1000, '~g') + ' s' : format(datum.value, '~g') + ' ms'";
 
 /** A logarithmic axis of times, ms, around all of `times` that are above 0, with `most` ticks or fewer. */
-export function logTime(times: Iterable<number>, most = 7) {
+export function logTime(times: Iterable<number>, most = 9) {
   const { scale, values } = logScale(times, most);
   return {
     type: "quantitative",
