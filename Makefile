@@ -115,7 +115,7 @@ soak: build workloads ## every test in its long form: each death at each state, 
 demo: build ## a Redis moves between two VMs and back
 	bin/mwarp demo
 
-bench: build ## every measurement, at least ten rounds each (hours); results/ gets the file, the report and the page
+bench: build ## every measurement, ten rounds each (hours), into results/; then: mwarp bench report FILE
 	bin/mwarp bench full
 
 bench-quick: build ## one look at everything the benchmark measures, under five minutes

@@ -1,4 +1,6 @@
 /** What a results file says in short: the document of `mwarp bench --json`, and a table for people. */
+
+import { median } from "simple-statistics";
 import { formatMs } from "../cli/output/format.js";
 import { renderTable } from "../cli/output/table.js";
 import { cellKey, nameOfCell } from "./matrix.js";
@@ -57,12 +59,6 @@ function summaries(migrations: readonly MigrationRecord[]): CellSummary[] {
       first_touch_ms: touches.length === 0 ? null : median(touches),
     };
   });
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const half = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
 /** One line a cell: medians. */

@@ -57,7 +57,7 @@ export async function benchCommand(session: Session, command: BenchCommand): Pro
   if (session.json) return session.document(summary);
   session.print(summaryTable(summary));
   for (const { what, message } of summary.failures) session.say(`failed: ${what}: ${message}`);
-  session.say(`results: ${work.file}`);
+  session.say(`results: ${work.file}\nreport:  mwarp bench report ${work.file}`);
 }
 
 type Work = Pick<BenchOptions, "plan" | "seed" | "file" | "begun">;

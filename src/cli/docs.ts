@@ -53,8 +53,10 @@ export function commandsPage(program: Command): string {
   ].join("\n");
 }
 
+/** What does something by itself: commands without others below them, and those that take arguments of their own. */
 function leaves(command: Command): Command[] {
-  return command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
+  const below = command.commands.flatMap(leaves);
+  return below.length === 0 || command.registeredArguments.length > 0 ? [command, ...below] : below;
 }
 
 function commandSection(command: Command): string[] {

@@ -6,8 +6,6 @@ import { sortRecords } from "../results.js";
 import { htmlPage } from "./html.js";
 import { markdown } from "./markdown.js";
 
-export { readRecords } from "./read.js";
-
 export const writeHtml = async (records: readonly BenchRecord[], file: string): Promise<void> =>
   write(file, await htmlPage(sortRecords(records)));
 

@@ -41,7 +41,9 @@ Options with <list> replace what the suite measures: several values with commas 
 It brings up labs of its own, beside one that is up. Ctrl-C stops it; --resume FILE goes on.`;
 
 export const registerBench: Register = (program, session) => {
-  withJson(program.command("bench").description("measure migrations by every method, in a lab of its own"))
+  const bench = withJson(
+    program.command("bench").description("measure migrations by every method, in a lab of its own"),
+  )
     .addArgument(new Argument("[suite]", "what to measure (default: quick)").choices(suiteNames))
     .option("--size <list>", "memory of the container, e.g. 64M,1G", listOf(parseSize))
     .option("--pages <list>", "its pages: thp, scattered", listOf(choice("thp", "scattered")))
@@ -77,5 +79,16 @@ export const registerBench: Register = (program, session) => {
       const { benchCommand } = await import("../bench.js");
       const { seed, output, resume, json: _json, ...plan } = options;
       await benchCommand(session, { suite, plan, seed, output, resume });
+    });
+
+  bench
+    .command("report")
+    .description("make a report for people from a file of results")
+    .argument("<file>", "what mwarp bench has written")
+    .option("--html <file>", "a page that holds its plots (default: FILE with .html in place of .jsonl)")
+    .option("--markdown <file>", "a page for the documentation")
+    .action(async (file: string, options: { readonly html?: string; readonly markdown?: string }) => {
+      const { reportCommand } = await import("../bench-report.js");
+      await reportCommand(session, file, options);
     });
 };

@@ -1,12 +1,12 @@
 /** `mwarp bench` up to the point where it would start a lab. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { versionIn } from "../../../src/bench/machine.js";
 import { ResultsFile } from "../../../src/bench/results-file.js";
 import { FakeIo, mwarp } from "../cli/fake-io.js";
-import { failure, runRecord } from "./records.js";
+import { failure, network, runRecord } from "./records.js";
 
 let directory: string;
 let file: string;
@@ -50,6 +50,25 @@ describe("mwarp bench", () => {
     expect(other.err).toContain("plan.rounds: 2 in the file, 7 now");
     const suite = await mwarp(new FakeIo(), "bench", "compare", "--resume", file);
     expect(suite.err).toContain("plan.suite: quick in the file, compare now");
+  });
+});
+
+describe("mwarp bench report", () => {
+  it("makes an HTML page beside the results, or what is asked for, and says of a line that was cut off", async () => {
+    {
+      using results = ResultsFile.create(file);
+      results.append(runRecord(), network("hugetlb", 0));
+    }
+    appendFileSync(file, '{"kind":');
+    const page = path.join(directory, "run.html");
+    const beside = await mwarp(new FakeIo(), "bench", "report", file);
+    expect(beside).toMatchObject({ status: 0, out: `${page}\n`, err: expect.stringContaining("cut off") });
+    expect(readFileSync(page, "utf8")).toContain("<html");
+    const markdown = path.join(directory, "docs", "results.md");
+    const asked = await mwarp(new FakeIo(), "bench", "report", file, "--markdown", markdown);
+    expect(asked).toMatchObject({ status: 0, out: `${markdown}\n` });
+    expect(readFileSync(markdown, "utf8")).toMatch(/^#/m);
+    expect((await mwarp(new FakeIo(), "bench", "report", path.join(directory, "no"))).status).toBe(2);
   });
 });
 

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -6,7 +6,7 @@ import type { BenchRecord } from "../../../src/bench/records.js";
 import { breakDown } from "../../../src/bench/report/breakdown.js";
 import { formatTime } from "../../../src/bench/report/format.js";
 import { gaps } from "../../../src/bench/report/gaps.js";
-import { readRecords, writeHtml, writeMarkdown } from "../../../src/bench/report/index.js";
+import { writeHtml, writeMarkdown } from "../../../src/bench/report/index.js";
 import { logScale } from "../../../src/bench/report/plots/scales.js";
 import { phaseParts } from "../../../src/bench/report/theme.js";
 import { longestSilence, standstill } from "../../../src/bench/report/window.js";
@@ -20,14 +20,6 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-const written = async (text: string): Promise<string> => {
-  const file = path.join(folder, "results.jsonl");
-  await writeFile(file, text);
-  return file;
-};
-const lines = (...records: readonly unknown[]): string =>
-  records.map((record) => `${JSON.stringify(record)}\n`).join("");
-
 const documents = async (records: readonly BenchRecord[]): Promise<{ html: string; markdown: string }> => {
   const [html, markdown] = [path.join(folder, "new", "report.html"), path.join(folder, "new", "results.md")];
   await writeHtml(records, html);
@@ -37,37 +29,6 @@ const documents = async (records: readonly BenchRecord[]): Promise<{ html: strin
 
 /** Not `toContain`: its message would hold the whole page. */
 const expectIn = (page: string, text: string): void => expect(page.includes(text), text).toBe(true);
-
-describe("reading a results file", () => {
-  it("gives its records in their order", async () => {
-    const records = [run(), move(), client()];
-    expect(await readRecords(await written(lines(...records)))).toEqual(records);
-    expect(await readRecords(await written(""))).toEqual([]);
-  });
-
-  it("leaves out a last line that is cut off, and says so", async () => {
-    const notes: string[] = [];
-    const file = await written(lines(run(), move()).slice(0, -40));
-    expect(await readRecords(file, (note) => notes.push(note))).toEqual([run()]);
-    expect(notes).toEqual(["results.jsonl: the last line is cut off and left out"]);
-  });
-
-  it("refuses any other line that is no record, by its number", async () => {
-    await expect(readRecords(await written(`${lines(run())}{"kind":\n${lines(move())}`))).rejects.toThrow(
-      "line 2",
-    );
-    await expect(readRecords(await written(lines(run(), move(), { ...move(), round: "x" })))).rejects.toThrow(
-      "line 3",
-    );
-    // A whole line was not cut off, whatever it holds.
-    await expect(readRecords(await written(`${lines(run())}nonsense\n`))).rejects.toThrow("line 2");
-  });
-
-  it("refuses another version and a file that does not begin with a run", async () => {
-    await expect(readRecords(await written(lines({ ...run(), version: 99 })))).rejects.toThrow("version 99");
-    await expect(readRecords(await written(lines(move())))).rejects.toThrow("not that of a run");
-  });
-});
 
 describe("the report", () => {
   it("of no records says that nothing was measured", async () => {

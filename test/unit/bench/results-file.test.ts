@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -51,11 +51,31 @@ describe("a results file", () => {
     expect(readFileSync(file, "utf8").trimEnd().split("\n")).toHaveLength(4);
   });
 
-  it("is refused with the number of a line that is no record", () => {
+  it("tells a line that was cut off from one that is whole, whatever that holds", () => {
     write();
-    writeFileSync(file, `${readFileSync(file, "utf8")}{"kind":"gossip"}\n${JSON.stringify(failure("x"))}\n`);
-    expect(() => readResults(file)).toThrow(/line 4 is no record/);
+    expect(readResults(file).cutOff).toBe(false);
+    appendFileSync(file, '{"kind":');
+    expect(readResults(file).cutOff).toBe(true);
+    appendFileSync(file, "\n");
+    expect(() => readResults(file)).toThrow("run.jsonl, line 4: not a record");
+  });
+
+  it("is refused with the number of a line that is no record, and with what is wrong in it", () => {
+    write();
+    const [cut] = records.slice(-1);
+    appendFileSync(file, `${JSON.stringify({ ...cut, round: "x" })}\n${JSON.stringify(failure("x"))}\n`);
+    expect(() => readResults(file)).toThrow("run.jsonl, line 4: not a record");
     expect(() => readResults(path.join(directory, "none"))).toThrow(/cannot be read/);
+  });
+
+  it("is refused when it is of another version or does not begin with a run", () => {
+    mkdirSync(path.dirname(file));
+    writeFileSync(file, `${JSON.stringify({ ...runRecord(), version: 99 })}\n`);
+    expect(() => readResults(file)).toThrow("records of version 99");
+    writeFileSync(file, `${JSON.stringify(failure("x"))}\n`);
+    expect(() => readResults(file)).toThrow("not that of a run");
+    writeFileSync(file, "");
+    expect(readResults(file).records).toEqual([]);
   });
 });
 
