@@ -24,7 +24,7 @@ test("a VM's directory, where its sockets will be, is its owner's alone, whateve
       memoryBytes: 2 ** 26,
       cpus: 1,
       accelerator: "tcg",
-      hugepages: false,
+      backing: "4k",
       memoryBacking: "shared",
       preload: null,
       extra: [],
