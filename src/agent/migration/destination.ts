@@ -20,6 +20,7 @@ import { keepForAdoption } from "./adopt.js";
 import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { discardDestination } from "./destination-end.js";
+import { makeHugeRoom } from "./huge-room.js";
 import { pagesBytes, receiveImages } from "./images.js";
 import { byTask } from "./pages.js";
 import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, saveRecord } from "./record.js";
@@ -50,7 +51,7 @@ export async function prepare(params: AgentParams<"destination.prepare">, tools:
   await saveRecord(record);
   try {
     await claimName(spec, { migration: id });
-    await createContainer(spec);
+    await Promise.all([createContainer(spec), makeHugeRoom(params.hugeBytes)]);
   } catch (error) {
     await discardDestination(record, tools);
     throw error;
