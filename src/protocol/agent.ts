@@ -309,6 +309,11 @@ export const agentMethods = {
       commands: CommandsSchema,
     }),
   ),
+  /**
+   * Method postcopy, just before the commit: `MWARP_E_RESTORE` when what fetches the pages of the held tasks has failed. Only the
+   * source has the container then.
+   */
+  "destination.pagesCome": method("none", migration, empty),
   /** Faults the runs in, by one-byte writes through /proc/PID/mem. Never after anything was exchanged: it would destroy data. */
   "destination.populate": method(
     "none",
