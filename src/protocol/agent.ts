@@ -204,7 +204,7 @@ export const agentMethods = {
       /** Anonymous memory of all tasks, from smaps_rollup. */
       anonymousBytes: uint,
       /** Of those, in 2 MiB pages. */
-      hugeBytes: z._default(uint, 0),
+      hugeBytes: uint,
       /** What the container's cgroup is charged for; its part in swap is not in it. */
       memoryBytes: uint,
       swapBytes: uint,
@@ -264,7 +264,7 @@ export const agentMethods = {
       migration: MigrationIdSchema,
       spec: ContainerSpecSchema,
       /** Memory that is to be made of 2 MiB pages; 0 when nobody cares. */
-      hugeBytes: z._default(uint, 0),
+      hugeBytes: uint,
     }),
     empty,
   ),
