@@ -12,17 +12,18 @@ import { readFileSync } from "node:fs";
 import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
 import type { GuestInfo, PageRun, TaskRoot } from "../protocol/agent.js";
 import type { BackendChoice } from "../protocol/migration.js";
+import { HUGE_BYTES } from "../units.js";
 import type { BackedRam } from "../warp/backed-pieces.js";
 import type { CompletedExchange } from "../warp/backend.js";
 import { CopyBackend } from "../warp/backends/copy.js";
 import type { ExchangePieces } from "../warp/backends/exchange-pieces.js";
 import { RemapBackend } from "../warp/backends/remap.js";
-import { cutByBacking, uncut } from "../warp/candidates.js";
+import { cutAtHugePages, cutByBacking, uncut } from "../warp/candidates.js";
 import { type CostModel, costsFor } from "../warp/cost-model.js";
 import { execute } from "../warp/execute.js";
-import { buildExtents } from "../warp/extents.js";
+import { buildExtents, concatExtents } from "../warp/extents.js";
 import type { WantedPages } from "../warp/page-ranges.js";
-import { type ExchangePlan, mappingBudget, plan } from "../warp/planner.js";
+import { type ExchangePlan, type Movable, mappingBudget, plan } from "../warp/planner.js";
 import { buildTable, isComplete, type WarpTable } from "../warp/table.js";
 import { killPoint, staleTable } from "./faults.js";
 import { Unsettled } from "./unsettled.js";
@@ -184,23 +185,27 @@ function makePlan(
   objective: BackendChoice,
   backed: Backings | null,
 ): ExchangePlan {
-  const { exchangeable, copyOnly } = buildExtents(table);
-  const costs = costsFor(input.costs, Math.min(table.source.hostPageBytes, table.destination.hostPageBytes));
-  if (backed === null)
-    return plan(
-      { exchangeable: uncut(exchangeable), copyOnly },
-      { objective: "copy", costs, mappingBudget: 0 },
-    );
+  // Who asks for remapping gets it for parts of huge pages, too, at the price of those.
+  const keepHuge = objective !== "remap" && table.source.transparentHuge && table.destination.transparentHuge;
+  const hostPageBytes = Math.min(table.source.hostPageBytes, table.destination.hostPageBytes);
+  const costs = costsFor(input.costs, keepHuge ? HUGE_BYTES : hostPageBytes);
+  const movable = findMovable(table, backed, keepHuge);
+  if (backed === null) return plan(movable, { objective: "copy", costs, mappingBudget: 0 });
   const { source, destination } = backed;
-  const candidates = cutByBacking(exchangeable, source, destination);
-  return plan(
-    { exchangeable: candidates, copyOnly },
-    {
-      objective,
-      costs,
-      mappingBudget: mappingBudget(maxMapCount(), source.backing.mappings, destination.backing.mappings),
-    },
-  );
+  return plan(movable, {
+    objective,
+    costs,
+    mappingBudget: mappingBudget(maxMapCount(), source.backing.mappings, destination.backing.mappings),
+  });
+}
+
+function findMovable(table: WarpTable, backed: Backings | null, keepHuge: boolean): Movable {
+  const { exchangeable, copyOnly } = buildExtents(table);
+  if (backed === null) return { exchangeable: uncut(exchangeable), copyOnly };
+  const { source, destination } = backed;
+  if (!keepHuge) return { exchangeable: cutByBacking(exchangeable, source, destination), copyOnly };
+  const { whole, parts } = cutAtHugePages(exchangeable, source, destination);
+  return { exchangeable: whole, copyOnly: concatExtents(copyOnly, parts) };
 }
 
 function backends(

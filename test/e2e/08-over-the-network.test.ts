@@ -113,7 +113,7 @@ describe("a migration over the network that goes wrong", () => {
   let workload: Workload;
   beforeAll(async () => {
     crashes = new Crashes(host.lab);
-    workload = await Workload.run(host.lab, "vm-a", "edge", ["edge", "192", "thp"]);
+    workload = await Workload.run(host.lab, "vm-a", "edge", ["edge", "96", "thp"]);
     await crashes.begin();
   });
   afterEach(() => crashes.disarm());

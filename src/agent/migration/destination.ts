@@ -17,6 +17,7 @@ import { lazyPagesCommand, restoreCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { discardDestination } from "./destination-end.js";
+import { makeHugeRoom } from "./huge-room.js";
 import { pagesBytes, receiveImages } from "./images.js";
 import { fetchesOrHasAll, holdFaults, startLazyPages } from "./lazy-pages.js";
 import { heldBytes, pageServerEnds } from "./page-server.js";
@@ -48,7 +49,7 @@ export async function prepare(params: AgentParams<"destination.prepare">, tools:
   await saveRecord(record);
   try {
     await claimName(spec, { migration: id });
-    await createContainer(spec);
+    await Promise.all([createContainer(spec), makeHugeRoom(params.hugeBytes)]);
   } catch (error) {
     await discardDestination(record, tools);
     throw error;
