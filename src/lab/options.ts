@@ -30,6 +30,8 @@ export const LabSettingsSchema = z.object({
   memoryBytes: z.int(),
   cpus: z.int(),
   backing: z.enum(labBackings),
+  /** Whether the host's pages behind guest RAM are all there at the start, or come as the guest touches them. */
+  allocation: z._default(z.enum(["ahead", "on-demand"]), "on-demand"),
   accelerator: z.enum(["auto", "kvm", "tcg"]),
   overrides: z.record(z.string(), VmOverrideSchema),
 });
@@ -45,6 +47,8 @@ export interface LabOptions {
   /** Virtual processors of each VM. */
   cpus?: number;
   backing?: LabSettings["backing"];
+  /** `ahead`: what a VM takes of the host's memory does not grow with its use. */
+  allocation?: LabSettings["allocation"];
   /** Older spelling of `backing`: `on` is hugetlb, `off` is 4k. */
   hugepages?: keyof typeof OLDER_SPELLING;
   accelerator?: LabSettings["accelerator"];
@@ -92,6 +96,7 @@ export function resolveOptions(options: LabOptions): LabSettings {
     memoryBytes,
     cpus,
     backing: options.backing ?? OLDER_SPELLING[options.hugepages ?? "auto"],
+    allocation: options.allocation ?? "on-demand",
     accelerator: options.accelerator ?? "auto",
     overrides,
   };

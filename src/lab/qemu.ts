@@ -19,6 +19,7 @@ export interface VmSpec {
   readonly cpus: number;
   readonly accelerator: "kvm" | "tcg";
   readonly backing: Backing;
+  readonly allocation: "ahead" | "on-demand";
   readonly memoryBacking: "shared" | "private";
   /** The library to preload; null for none. */
   readonly preload: string | null;
@@ -62,9 +63,10 @@ function memory(spec: VmSpec): { machine: string; options: string[] } {
     thp: `memory-backend-file,mem-path=${memoryDirectory(spec.directory)},align=2M`,
     hugetlb: "memory-backend-memfd,hugetlb=on,hugetlbsize=2M",
   }[spec.backing];
+  const allocation = spec.allocation === "ahead" ? ",prealloc=on" : "";
   return {
     machine: "q35,memory-backend=ram0",
-    options: ["-m", size, "-object", `${kind},id=ram0,size=${size},share=on`],
+    options: ["-m", size, "-object", `${kind},id=ram0,size=${size},share=on${allocation}`],
   };
 }
 

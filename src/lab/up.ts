@@ -188,6 +188,7 @@ async function bringUp(settings: LabSettings, call: LabUpOptions): Promise<void>
       cpus: settings.cpus,
       accelerator: accelerator.kind,
       backing,
+      allocation: settings.allocation,
       memoryBacking: override.memoryBacking,
       preload: override.preload ? distFile("native", "libmwarp-vmm.so") : null,
       extra: override.extra,

@@ -24,6 +24,7 @@ test("without wishes a lab is two VMs of 2 GiB", () => {
     memoryBytes: 2 * GIB,
     cpus: 1,
     backing: "auto",
+    allocation: "on-demand",
     accelerator: "auto",
     overrides: {},
   });

@@ -12,6 +12,7 @@ const spec: VmSpec = {
   cpus: 2,
   accelerator: "tcg",
   backing: "hugetlb",
+  allocation: "on-demand",
   memoryBacking: "shared",
   preload: "/opt/mwarp/libmwarp-vmm.so",
   extra: [],
@@ -36,6 +37,7 @@ describe("the command line of a lab VM", () => {
     expect(line({ backing: "thp" })).toContain(
       "memory-backend-file,mem-path=/run/mwarp/vms/vm-b/memory,align=2M,id=ram0,size=2048M,share=on ",
     );
+    expect(line({ allocation: "ahead" })).toContain("size=2048M,share=on,prealloc=on ");
     expect(line({ memoryBacking: "private" })).not.toContain("memory-backend");
   });
 

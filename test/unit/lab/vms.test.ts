@@ -25,6 +25,7 @@ test("a VM's directory, where its sockets will be, is its owner's alone, whateve
       cpus: 1,
       accelerator: "tcg",
       backing: "4k",
+      allocation: "on-demand",
       memoryBacking: "shared",
       preload: null,
       extra: [],
