@@ -78,7 +78,9 @@ export async function withLab<T>(options: WithLabOptions, work: (lab: BenchLab) 
         vms: VMS,
         memory: options.memoryBytes,
         cpus: GUEST_CPUS,
-        hugepages: hugepagesFor(backing),
+        backing,
+        // Else a figure would hold what it costs the host to make memory that no move has touched before.
+        allocation: "ahead",
       },
       { signal, onProgress },
     );
@@ -101,12 +103,6 @@ export async function clearPlace(
   await labDown();
   await keeper.stopUnusedDaemon();
   for (const directory of [place.runDir, place.stateDir]) rmSync(directory, { recursive: true, force: true });
-}
-
-/** @throws MWARP_E_LAB for a backing that the lab cannot give yet */
-function hugepagesFor(backing: Backing): "on" | "off" {
-  if (backing === "thp") throw new MwarpError("MWARP_E_LAB", "the lab has no VMs on transparent huge pages");
-  return backing === "hugetlb" ? "on" : "off";
 }
 
 /** @throws MWARP_E_AGENT_UNREACHABLE */
