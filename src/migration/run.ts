@@ -23,7 +23,8 @@ export interface RunInput {
   readonly request: MigrationRequest;
   readonly world: MigrationWorld;
   readonly journalPath: string;
-  readonly costs: CostModel;
+  /** Asked for before the freeze: the first time, a measurement takes a second. */
+  readonly costs: () => Promise<CostModel>;
   readonly startedAt: string;
   /** Migrations that are not at their end and run no more. */
   readonly unsettled: readonly OpenMigration[];

@@ -4,7 +4,7 @@
  * and only a piece knows how many more mappings a VMM would have after it (vm.max_map_count bounds them).
  */
 import { type BackedRam, forEachPiece } from "./backed-pieces.js";
-import { type Extents, ExtentsBuilder } from "./extents.js";
+import { type Extents, ExtentsBuilder } from "./extent-list.js";
 
 /** Extents that lie in one mapping of each VMM, and what remapping each would add to their number. */
 export interface Candidates extends Extents {
@@ -26,9 +26,3 @@ export function cutByBacking(extents: Extents, source: BackedRam, destination: B
   });
   return { ...pieces.build(), newMappings: Uint8Array.from(added) };
 }
-
-/** For VMs between which nothing will be remapped: what backs them need not be known. */
-export const uncut = (extents: Extents): Candidates => ({
-  ...extents,
-  newMappings: new Uint8Array(extents.count),
-});

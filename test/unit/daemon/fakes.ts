@@ -328,6 +328,7 @@ export class FakeHost {
       agents: this.#agents(),
       builder: new FakeBuilder(directory),
       engine: this.engine,
+      costs: { current: async () => null, close: async () => undefined },
       limits: { listing: 200, find: 300, recoveryRetry: 20 },
       log: silentLog,
     };
