@@ -39,6 +39,8 @@ export class HostCosts {
   readonly #parts: CostParts;
   readonly #log: CostLog;
   readonly #closing = new AbortController();
+  /** Whether this process has measured with huge pages in the pool: when they were gone by then, that is that. */
+  #triedHugePages = false;
   #measuring: Promise<CostFile["costs"] | null> | null = null;
 
   constructor(file: string, parts: CostParts, log: CostLog) {
@@ -79,13 +81,14 @@ export class HostCosts {
     if (typeof parsed === "string") return again(`the file is damaged or of another version: ${parsed}`);
     const changed = difference(parsed.host, this.#parts.describe());
     if (changed !== null) return again(`the host has changed: ${changed}`);
-    if (parsed.costs.hugetlb === null && this.#parts.hasHugePages()) return again("there are huge pages now");
-    return parsed;
+    const hugePages = parsed.costs.hugetlb === null && !this.#triedHugePages && this.#parts.hasHugePages();
+    return hugePages ? again("there are huge pages now") : parsed;
   }
 
   async #measure(): Promise<CostFile["costs"] | null> {
     try {
       const start = performance.now();
+      this.#triedHugePages = this.#parts.hasHugePages();
       const costs = await this.#parts.measure(
         AbortSignal.any([AbortSignal.timeout(MEASURE_MS), this.#closing.signal]),
       );
@@ -151,8 +154,12 @@ export function describeHost(): CostHost {
   };
 }
 
-export const hasFreeHugePages = (): boolean =>
-  Number(readSetting("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")) >= HUGE_PAGES;
+/** Those that are reserved for somebody are free only by name. */
+export function hasFreeHugePages(): boolean {
+  const pool = (name: string): number =>
+    Number(readSetting(`/sys/kernel/mm/hugepages/hugepages-2048kB/${name}`));
+  return pool("free_hugepages") - pool("resv_hugepages") >= HUGE_PAGES;
+}
 
 /** The chosen word of a list, or all of it; "absent" where the kernel has no such setting. */
 function readSetting(file: string): string {

@@ -75,6 +75,16 @@ describe("the costs of a host", () => {
     expect(host.measurements).toBe(2);
   });
 
+  it("are not measured again and again for huge pages that are there and cannot be had", async () => {
+    const host = new Host();
+    await host.open().current();
+    host.hugePages = true;
+    host.measure = async () => ({ "4k": measured(2), thp: measured(2), hugetlb: null });
+    const costs = host.open();
+    for (let time = 0; time < 3; time++) await costs.current();
+    expect(host.measurements).toBe(2);
+  });
+
   it.each([
     ["kernel", { kernel: "6.13" }],
     ["cpu", { cpu: "another" }],
