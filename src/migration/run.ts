@@ -42,7 +42,10 @@ export interface RunInput {
 
 /** Each runs to the commit; what is left is the same for all of them. */
 const methods: Readonly<
-  Record<MigrationMethod, (run: StepRunner, context: StepContext, costs: CostModel) => Promise<void>>
+  Record<
+    MigrationMethod,
+    (run: StepRunner, context: StepContext, costs: () => Promise<CostModel>) => Promise<void>
+  >
 > = { warp: migrateWarp, cold: migrateCold, precopy: migratePrecopy, postcopy: migratePostcopy };
 
 interface Ending {
