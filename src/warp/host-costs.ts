@@ -51,8 +51,13 @@ export class HostCosts {
 
   /** From the file when it is this host's, else measured, once for all who ask meanwhile. Never rejects. */
   async current(): Promise<CostModel> {
-    const kept = this.#read();
-    if (kept !== null) return complete(kept.costs);
+    try {
+      const kept = this.#read();
+      if (kept !== null) return complete(kept.costs);
+    } catch (error) {
+      this.#log.warn({ err: error }, "this host cannot be told from another; built-in exchange costs hold");
+      return DEFAULT_COSTS;
+    }
     this.#measuring ??= this.#measure().finally(() => {
       this.#measuring = null;
     });

@@ -126,6 +126,18 @@ describe("the costs of a host", () => {
     expect(host.measurements).toBe(2);
   });
 
+  it("are the built-in ones where the host cannot be looked at", async () => {
+    const host = new Host();
+    await host.open().current();
+    Object.defineProperty(host, "host", {
+      get: () => {
+        throw new Error("no permission");
+      },
+    });
+    expect(await host.open().current()).toEqual(DEFAULT_COSTS);
+    expect(host.log.at(-1)).toContain("cannot be told from another");
+  });
+
   it("do not keep a daemon from ending: a measurement under way is given up", async () => {
     const host = new Host();
     host.measure = (signal) =>
