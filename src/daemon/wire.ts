@@ -4,7 +4,7 @@ import { Engine } from "../migration/engine.js";
 import { costsFile, type Environment, labFile, rootfsCacheDir, stateDir, vmsFile } from "../paths.js";
 import { VmmInspector } from "../vm/inspector.js";
 import { VmRegistry } from "../vm/registry.js";
-import { describeHost, HostCosts, hasFreeHugePages } from "../warp/host-costs.js";
+import { describeHost, HostCosts, hasFreeHugePages, isHostBusy } from "../warp/host-costs.js";
 import { measureCosts } from "../warp/measure/measure-costs.js";
 import { LinkPool } from "./agents.js";
 import type { DaemonLimits, DaemonLog, DaemonPorts } from "./ports.js";
@@ -18,7 +18,12 @@ export function wirePorts(env: Environment, log: DaemonLog): DaemonPorts {
   const inspector = new VmmInspector();
   const agents = new LinkPool(vms);
   const world = createWorld({ vms, inspector, agents, limits, rootfsStore: rootfsCacheDir(env) });
-  const parts = { describe: describeHost, hasHugePages: hasFreeHugePages, measure: measureCosts };
+  const parts = {
+    describe: describeHost,
+    isBusy: isHostBusy,
+    hasHugePages: hasFreeHugePages,
+    measure: measureCosts,
+  };
   const costs = new HostCosts(costsFile(env), parts, log);
   return {
     vms,

@@ -45,6 +45,8 @@ export const CostFileSchema = z.object({
   measured_at: z.string(),
   time_ms: z.number(),
   host: CostHostSchema,
+  /** Others kept the processors busy meanwhile: the figures are too high, and are measured again when they do not. */
+  busy: z.boolean(),
   /** Null: such memory could not be had, and what is built in holds. */
   costs: z.object({
     "4k": z.nullable(ExchangeCostsSchema),

@@ -3,7 +3,7 @@
  * host is another. Done by processes and threads of its own; whoever plans an exchange awaits it before anything is frozen.
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+import { availableParallelism, cpus, loadavg, release } from "node:os";
 import path from "node:path";
 import * as z from "zod/mini";
 import { toMwarpError } from "../errors.js";
@@ -24,6 +24,8 @@ const HUGE_PAGES = 32;
 export interface CostParts {
   /** How this host is told from another. */
   describe(): CostHost;
+  /** Whether others want more processors than there are. */
+  isBusy(): boolean;
   /** Whether there are 2 MiB pages to measure with. */
   hasHugePages(): boolean;
   measure(signal: AbortSignal): Promise<CostFile["costs"]>;
@@ -86,6 +88,7 @@ export class HostCosts {
     if (typeof parsed === "string") return again(`the file is damaged or of another version: ${parsed}`);
     const changed = difference(parsed.host, this.#parts.describe());
     if (changed !== null) return again(`the host has changed: ${changed}`);
+    if (parsed.busy && !this.#parts.isBusy()) return again("the host was busy then, and is not now");
     const hugePages = parsed.costs.hugetlb === null && !this.#triedHugePages && this.#parts.hasHugePages();
     return hugePages ? again("there are huge pages now") : parsed;
   }
@@ -93,6 +96,7 @@ export class HostCosts {
   async #measure(): Promise<CostFile["costs"] | null> {
     try {
       const start = performance.now();
+      const busy = this.#parts.isBusy();
       this.#triedHugePages = this.#parts.hasHugePages();
       const costs = await this.#parts.measure(
         AbortSignal.any([AbortSignal.timeout(MEASURE_MS), this.#closing.signal]),
@@ -102,6 +106,7 @@ export class HostCosts {
         measured_at: new Date().toISOString(),
         time_ms: Math.round(performance.now() - start),
         host: this.#parts.describe(),
+        busy,
         // What no schema would read again is not kept either.
         costs: z.parse(CostFileSchema.shape.costs, costs),
       };
@@ -158,6 +163,9 @@ export function describeHost(): CostHost {
     shmem_huge: readSetting("/sys/kernel/mm/transparent_hugepage/shmem_enabled"),
   };
 }
+
+/** By the load of the last minute. */
+export const isHostBusy = (): boolean => loadavg()[0] > availableParallelism();
 
 /** Those that are reserved for somebody are free only by name. */
 export function hasFreeHugePages(): boolean {

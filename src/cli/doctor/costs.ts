@@ -26,9 +26,9 @@ export function judgeCosts(kept: KeptCosts): Check {
       "None needed: the next daemon measures anew.",
     );
   if (kept.costs === null) return ok("host.costs", "not measured yet; the daemon does it when it starts");
-  const { costs, measured_at } = kept.costs;
+  const { costs, measured_at, busy } = kept.costs;
   const kinds = memoryKinds.map((kind) => `${kind} ${describe(costs[kind])}`);
-  return ok("host.costs", `measured ${measured_at}: ${kinds.join("; ")}`);
+  return ok("host.costs", `measured ${measured_at}${busy ? " on a busy host" : ""}: ${kinds.join("; ")}`);
 }
 
 /** Where remapping and copying cross over is what people want to know of it. */

@@ -64,6 +64,7 @@ describe("the doctor", () => {
       measured_at: "2026-01-01T00:00:00.000Z",
       time_ms: 600,
       host: { kernel: "6.12", cpu: "one", processors: 2, shmem_huge: "never" },
+      busy: false,
       costs: { "4k": four, thp: { ...four, copyPerPageUs: 0.15 }, hugetlb: null },
     };
     try {

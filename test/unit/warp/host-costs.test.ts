@@ -20,6 +20,7 @@ class Host {
   measurements = 0;
   host = HOST;
   hugePages = false;
+  busy = false;
   measure: (signal: AbortSignal) => Promise<CostFile["costs"]> = async () => ({
     "4k": measured(this.measurements),
     thp: measured(this.measurements),
@@ -35,6 +36,7 @@ class Host {
     };
     const parts = {
       describe: () => this.host,
+      isBusy: () => this.busy,
       hasHugePages: () => this.hugePages,
       measure: async (signal: AbortSignal) => {
         this.measurements++;
@@ -73,6 +75,19 @@ describe("the costs of a host", () => {
     host.hugePages = false;
     expect((await host.open().current()).hugetlb.copyPerPageUs).toBe(2);
     expect(host.measurements).toBe(2);
+  });
+
+  it("that were measured while others kept the host busy hold until it is not", async () => {
+    const host = new Host();
+    host.busy = true;
+    for (let time = 0; time < 3; time++) await host.open().current();
+    expect(host.measurements).toBe(1);
+    host.busy = false;
+    for (let time = 0; time < 3; time++) await host.open().current();
+    expect(host.measurements).toBe(2);
+    // And busy again, it keeps what it has.
+    host.busy = true;
+    expect((await host.open().current())["4k"].copyPerPageUs).toBe(2);
   });
 
   it("are not measured again and again for huge pages that are there and cannot be had", async () => {
