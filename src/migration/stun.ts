@@ -17,13 +17,14 @@ import type { CompletedExchange } from "../warp/backend.js";
 import { CopyBackend } from "../warp/backends/copy.js";
 import type { ExchangePieces } from "../warp/backends/exchange-pieces.js";
 import { RemapBackend } from "../warp/backends/remap.js";
-import { cutByBacking } from "../warp/candidates.js";
+import { cutAtHugePages, cutByBacking } from "../warp/candidates.js";
 import type { CostModel } from "../warp/cost-model.js";
 import { execute } from "../warp/execute.js";
+import { concatExtents } from "../warp/extent-list.js";
 import { buildExtents } from "../warp/extents.js";
 import { memoryKind } from "../warp/memory-kind.js";
 import type { WantedPages } from "../warp/page-ranges.js";
-import { type ExchangePlan, mappingBudget, plan } from "../warp/planner.js";
+import { type ExchangePlan, type Movable, mappingBudget, plan } from "../warp/planner.js";
 import { buildTable, isComplete, type WarpTable } from "../warp/table.js";
 import { killPoint, staleTable } from "./faults.js";
 import { Unsettled } from "./unsettled.js";
@@ -186,16 +187,22 @@ function makePlan(
   objective: BackendChoice,
   { source, destination }: Backings,
 ): ExchangePlan {
+  const kind = memoryKind(source.ram, destination.ram);
+  // Who asks for remapping gets it for parts of huge pages, too, at the price of those.
+  const keepHuge = objective !== "remap" && kind === "thp";
+  const costs = input.costs[kind === "thp" && !keepHuge ? "4k" : kind];
+  return plan(findMovable(table, { source, destination }, keepHuge), {
+    objective,
+    costs,
+    mappingBudget: mappingBudget(maxMapCount(), source.backing.mappings, destination.backing.mappings),
+  });
+}
+
+function findMovable(table: WarpTable, { source, destination }: Backings, keepHuge: boolean): Movable {
   const { exchangeable, copyOnly } = buildExtents(table);
-  const costs = input.costs[memoryKind(source, destination)];
-  return plan(
-    { exchangeable: cutByBacking(exchangeable, source, destination), copyOnly },
-    {
-      objective,
-      costs,
-      mappingBudget: mappingBudget(maxMapCount(), source.backing.mappings, destination.backing.mappings),
-    },
-  );
+  if (!keepHuge) return { exchangeable: cutByBacking(exchangeable, source, destination), copyOnly };
+  const { whole, parts } = cutAtHugePages(exchangeable, source, destination);
+  return { exchangeable: whole, copyOnly: concatExtents(copyOnly, parts) };
 }
 
 function backends(input: StunInput, backed: Backings): Parameters<typeof execute>[1] {

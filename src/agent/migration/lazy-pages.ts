@@ -58,6 +58,12 @@ export async function holdFaults(paths: MigrationPaths, signal: AbortSignal): Pr
   );
 }
 
+/** `MWARP_E_RESTORE` when the fetching has failed. */
+export async function fetchesOrHasAll(paths: MigrationPaths): Promise<void> {
+  const status = await jobStatus(paths.lazyPages);
+  if (status !== null && status !== 0) throw await failed(paths);
+}
+
 /** How the fetching of pages ended: all came, or why some never will. Null when it was never begun. */
 export async function fetched(
   paths: MigrationPaths,

@@ -59,8 +59,7 @@ class AddressCursor implements Cursor {
 /** By offsets in the files that back guest RAM. */
 class FileCursor extends BackingCursor implements Cursor {
   get at(): number {
-    const { hva, offset } = this.backing;
-    return offset[this.mapping] + (this.hva - hva[this.mapping]);
+    return this.offset;
   }
 
   get file(): number {

@@ -93,7 +93,7 @@ export class CopyBackend implements PageCopier {
     const to = { ...destination, backing: destination.backing };
     try {
       // With huge pages a mapping costs next to nothing, with 4 KiB ones a fault for every page that is written through it.
-      if (memoryKind(from, to) !== "4k") return streaming(from, to);
+      if (memoryKind(from.ram, to.ram) !== "4k") return streaming(from, to);
       const longRuns = extents.totalPages >= extents.count * PAGES_PER_FAULT;
       return longRuns ? writing(from, to) : bouncing(from, to);
     } catch (error) {

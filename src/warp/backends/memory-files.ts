@@ -49,7 +49,7 @@ function endOf({ count, file, offset, bytes }: RamBacking, index: number): numbe
 }
 
 /** @throws MWARP_E_WARP */
-export function statFile({ path }: BackingFile): Pick<Stats, "ino" | "size" | "blksize"> {
+function statFile({ path }: BackingFile): Stats {
   try {
     return statSync(path);
   } catch (cause) {

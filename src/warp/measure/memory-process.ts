@@ -62,6 +62,7 @@ export class MemoryProcess implements AsyncDisposable {
         regions: [{ gpa: gpa(0), hva: hva(Number.parseInt(address, 16)), bytes }],
         bytes,
         hostPageBytes: byteCount(kind === "hugetlb" ? HUGE_BYTES : PAGE_BYTES),
+        transparentHuge: kind === "thp",
       };
       const library = await VmmLibrary.connect(socket, { signal });
       // Nobody else is to connect, and nothing is to be left should this process be killed.

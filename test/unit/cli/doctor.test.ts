@@ -35,7 +35,7 @@ const vm: VmListing = {
     memory_total_bytes: 1 << 30,
     memory_available_bytes: 1 << 29,
   },
-  memory: { shared: true, bytes: 1 << 30, host_page_bytes: 4096, reason: null },
+  memory: { shared: true, bytes: 1 << 30, host_page_bytes: 4096, transparent_huge: false, reason: null },
   library: true,
   containers: 0,
   error: null,

@@ -92,12 +92,12 @@ describe.each(memoryKinds)("copying memory of kind %s", (kind) => {
     const one = Uint32Array.of(1);
     const there = Float64Array.of(pair.destination.layout.regions[0]!.hva);
     for (const copying of [
-      copyBetweenMapped(end, begin, one),
-      copyBetweenMapped(begin, end, one),
-      copyFromMapped(end, pair.destination.pid, there, one),
-      backend.copy(long),
+      () => copyBetweenMapped(end, begin, one),
+      () => copyBetweenMapped(begin, end, one),
+      () => copyFromMapped(end, pair.destination.pid, there, one),
+      () => backend.copy(long),
     ])
-      await expect(copying).rejects.toThrow(/EFAULT/);
+      await expect(copying()).rejects.toThrow(/EFAULT/);
     unmapFile(mapped);
   });
 
@@ -161,18 +161,18 @@ describe("mappings", () => {
       copyBetweenMapped(from, to, Uint32Array.of(pages));
     const good = at([mapped], 0);
     for (const wrong of [
-      copy(at([mapped], PAGES * PAGE_BYTES), good),
-      copy(at([mapped], -PAGE_BYTES), good),
-      copy(at([mapped], 5), good),
-      copy(at([mapped], Number.NaN), good),
-      copy(at([mapped], 0, 1), good),
-      copy(at([], 0), good),
-      copy(at([{} as typeof mapped], 0), good),
-      copy(good, at([readOnly], 0)),
-      copy(good, at([mapped], (PAGES - 1) * PAGE_BYTES), 2),
-      copy(good, good, 0),
+      () => copy(at([mapped], PAGES * PAGE_BYTES), good),
+      () => copy(at([mapped], -PAGE_BYTES), good),
+      () => copy(at([mapped], 5), good),
+      () => copy(at([mapped], Number.NaN), good),
+      () => copy(at([mapped], 0, 1), good),
+      () => copy(at([], 0), good),
+      () => copy(at([{} as typeof mapped], 0), good),
+      () => copy(good, at([readOnly], 0)),
+      () => copy(good, at([mapped], (PAGES - 1) * PAGE_BYTES), 2),
+      () => copy(good, good, 0),
     ])
-      await expect(wrong).rejects.toBeInstanceOf(TypeError);
+      await expect(wrong()).rejects.toBeInstanceOf(TypeError);
     const running = copy(good, at([mapped], 2 ** 20), 256);
     expect(() => unmapFile(mapped)).toThrow("is being copied");
     expect(await running).toBe(2 ** 20);
