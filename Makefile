@@ -18,12 +18,14 @@ VMM_C       := $(wildcard native/vmm/*.c)
 GUEST_C     := $(wildcard native/guest/*.c)
 HOST_C      := $(wildcard native/host/*.c)
 BENCH_C     := $(wildcard native/bench/*.c)
+MEMORY_C    := $(wildcard native/memory/*.c)
 WORKLOADS_C := $(wildcard test/workloads/*.c)
 
 NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
            $(if $(GUEST_C),dist/native/mwarp-guest) \
            $(if $(HOST_C),dist/native/warp-copy.node) \
-           $(if $(BENCH_C),dist/native/mwarp-bench-memory)
+           $(if $(BENCH_C),dist/native/mwarp-bench-memory) \
+           $(if $(MEMORY_C),dist/native/mwarp-memory)
 BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
 WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
 MODULES := node_modules/.package-lock.json
@@ -71,6 +73,10 @@ dist/native/warp-copy.node: $(HOST_C) $(wildcard native/host/*.h) $(MODULES)
 dist/native/mwarp-bench-memory: $(BENCH_C) $(wildcard native/bench/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -static -o $@ $(BENCH_C)
+
+dist/native/mwarp-memory: $(MEMORY_C)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -o $@ $(MEMORY_C)
 
 workloads: $(WORKLOADS) dist/test-support/capture ## the C programs of the tests
 

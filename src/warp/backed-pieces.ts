@@ -2,7 +2,7 @@
 import { MwarpError } from "../errors.js";
 import { type Hva, PAGE_BYTES } from "../units.js";
 import { lookupBacking, type RamBacking } from "../vm/backing.js";
-import type { Extents } from "./extents.js";
+import type { Extents } from "./extent-list.js";
 import type { RamMap } from "./ram-map.js";
 
 /** One VM as read inside the stun. */

@@ -5,7 +5,7 @@
  */
 import { HUGE_BYTES, PAGES_PER_HUGE } from "../units.js";
 import { type BackedRam, type BackingCursor, forEachPiece } from "./backed-pieces.js";
-import { type Extents, ExtentsBuilder } from "./extents.js";
+import { type Extents, ExtentsBuilder } from "./extent-list.js";
 
 /** Extents that lie in one mapping of each VMM, and what remapping each would add to their number. */
 export interface Candidates extends Extents {
@@ -71,9 +71,3 @@ function pagesToHugePage(from: BackingCursor, to: BackingCursor): number {
     ? (PAGES_PER_HUGE - (place / HUGE_BYTES) * PAGES_PER_HUGE) % PAGES_PER_HUGE
     : Number.POSITIVE_INFINITY;
 }
-
-/** For VMs between which nothing will be remapped: what backs them need not be known. */
-export const uncut = (extents: Extents): Candidates => ({
-  ...extents,
-  newMappings: new Uint8Array(extents.count),
-});

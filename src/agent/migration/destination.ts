@@ -132,9 +132,12 @@ async function restoreFailure(
   return new MwarpError("MWARP_E_RESTORE", `runc restore ended with ${status}`, { details });
 }
 
-export async function pagesCome(params: AgentParams<"destination.pagesCome">): Promise<Empty> {
+export async function pagesCome(
+  params: AgentParams<"destination.pagesCome">,
+  signal: AbortSignal,
+): Promise<Empty> {
   const record = await destinationRecord(params.migration, "held");
-  await fetchesOrHasAll(migrationPaths(record.id));
+  await fetchesOrHasAll(migrationPaths(record.id), signal);
   return {};
 }
 

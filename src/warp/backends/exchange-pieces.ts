@@ -2,7 +2,7 @@
 import { PAGE_BYTES } from "../../units.js";
 import { type BackingFile, fileKey } from "../../vm/backing.js";
 import { type BackedRam, type BackingCursor, forEachPiece } from "../backed-pieces.js";
-import type { Extents } from "../extents.js";
+import type { Extents } from "../extent-list.js";
 
 /** One VM's half of all pieces. */
 export interface SidePieces {
