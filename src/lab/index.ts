@@ -1,4 +1,5 @@
 /** The lab: the embedded default host, two or more VMs on a bridge in a network namespace of their own. */
+export { ClientProcess, type Progress } from "./client-process.js";
 export { labDown } from "./down.js";
 export { knownKvmVerdict } from "./kvm.js";
 export type { LabOptions } from "./options.js";
