@@ -10,6 +10,9 @@ import {
   TrafficReportSchema,
 } from "./client-protocol.js";
 
+/** Loading and checking 256 MiB takes ten seconds under TCG. */
+const LIMIT_MS = 300_000;
+
 export class DemoClient implements AsyncDisposable {
   private constructor(private readonly client: ClientProcess<ClientRequest>) {}
 
@@ -21,6 +24,7 @@ export class DemoClient implements AsyncDisposable {
         file: distFile("demo", "client-main.js"),
         args: [host, String(port)],
         namespace,
+        limitMs: LIMIT_MS,
         signal,
       }),
     );

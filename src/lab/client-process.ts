@@ -18,6 +18,8 @@ export interface ClientProgram {
   readonly args: readonly string[];
   /** Network namespace by its name. */
   readonly namespace: string;
+  /** No answer takes longer, ms; a client that does not answer has hung. */
+  readonly limitMs: number;
   /** Kills the client when it aborts. */
   readonly signal: AbortSignal;
 }
@@ -30,7 +32,7 @@ interface Pending {
 
 const LAST_WORDS_BYTES = 2000;
 
-/** `Request` is what the program takes; how long an answer may take is for the request to say. */
+/** `Request` is what the program takes. */
 export class ClientProcess<Request> implements AsyncDisposable {
   private readonly child: ChildProcess;
   private readonly pending = new Map<number, Pending>();
@@ -65,14 +67,24 @@ export class ClientProcess<Request> implements AsyncDisposable {
     });
   }
 
-  /** @throws MWARP_E_INTERNAL with the client's words when it fails or ends, MWARP_E_CANCELLED */
-  ask(request: Request, progress: Progress = () => undefined): Promise<unknown> {
-    if (this.program.signal.aborted || this.failure !== null) return Promise.reject(this.gone());
+  /** @throws MWARP_E_INTERNAL with the client's words when it fails or ends, MWARP_E_TIMEOUT, MWARP_E_CANCELLED */
+  async ask(request: Request, progress: Progress = () => undefined): Promise<unknown> {
+    if (this.program.signal.aborted || this.failure !== null) throw this.gone();
+    const { what, limitMs } = this.program;
     const id = this.nextId++;
-    return new Promise((resolve, reject) => {
-      this.pending.set(id, { resolve, reject, progress });
-      this.child.stdin?.write(`${JSON.stringify({ id, request })}\n`);
-    });
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await new Promise((resolve, reject) => {
+        const late = (): void =>
+          reject(new MwarpError("MWARP_E_TIMEOUT", `${what} did not answer in ${limitMs / 1000} s`));
+        timer = setTimeout(late, limitMs);
+        this.pending.set(id, { resolve, reject, progress });
+        this.child.stdin?.write(`${JSON.stringify({ id, request })}\n`);
+      });
+    } finally {
+      clearTimeout(timer);
+      this.pending.delete(id);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -94,7 +106,6 @@ export class ClientProcess<Request> implements AsyncDisposable {
       pending?.progress(answer.done);
       return;
     }
-    this.pending.delete(answer.id);
     if (answer.event === "result") pending?.resolve(answer.result);
     else
       pending?.reject(new MwarpError("MWARP_E_INTERNAL", `${this.program.what} failed: ${answer.message}`));
@@ -103,7 +114,6 @@ export class ClientProcess<Request> implements AsyncDisposable {
   private fail(reason: string): void {
     this.failure ??= new MwarpError("MWARP_E_INTERNAL", `${this.program.what} ended: ${reason}`);
     for (const pending of this.pending.values()) pending.reject(this.gone());
-    this.pending.clear();
   }
 
   private gone(): MwarpError {
