@@ -21,7 +21,8 @@ WORKLOADS_C := $(wildcard test/workloads/*.c)
 
 NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
            $(if $(GUEST_C),dist/native/mwarp-guest) \
-           $(if $(HOST_C),dist/native/warp-copy.node)
+           $(if $(HOST_C),dist/native/warp-copy.node) \
+           dist/native/mwarp-bench-touch
 BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
 WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
 MODULES := node_modules/.package-lock.json
@@ -66,6 +67,10 @@ dist/native/warp-copy.node: $(HOST_C) $(wildcard native/host/*.h) $(MODULES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -fPIC -shared -I node_modules/node-api-headers/include -o $@ $(HOST_C) -lpthread
 
+dist/native/mwarp-bench-touch: native/bench/touch/touch.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -static -o $@ $<
+
 workloads: $(WORKLOADS) dist/test-support/capture ## the C programs of the tests
 
 dist/test-support/%: test/support/%.c
@@ -94,7 +99,7 @@ check-walls:
 check-unused: $(MODULES)
 	$(BIN)/knip --no-progress
 
-unit: $(MODULES) workloads ## unit tests only
+unit: $(MODULES) workloads dist/native/mwarp-bench-touch ## unit tests only
 	node scripts/run-tests.mjs unit
 
 e2e: build workloads ## end-to-end tests only (boots VMs; root)
