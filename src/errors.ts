@@ -121,6 +121,12 @@ const table = {
     retryable: false,
     remedy: "The two sides disagree: bring the agent and the daemon to the same version.",
   },
+  MWARP_E_CONTAINER_LOST: {
+    exit: 1,
+    retryable: false,
+    remedy:
+      "The container has ended, as with the death of its VM: start it anew. --method warp does not depend on the source after the commit.",
+  },
   MWARP_E_NEEDS_RECOVERY: { exit: 8, retryable: true, remedy: "Run mwarp recover." },
   MWARP_E_INTERNAL: {
     exit: 1,

@@ -4,6 +4,7 @@
  *
  *   mwarp-guest shim CONTAINER JOB -- RUNC...   keeps a container's output and exit code, outlives the agent
  *   mwarp-guest job JOB -- COMMAND...           runs a command whose exit code outlives the agent
+ *   mwarp-guest lazy JOB CGROUP -- CRIU...      a job that fetches pages, whose failure ends the cgroup's tasks
  *   mwarp-guest pages                           resident helper of the agent on stdin and stdout (pages.c)
  *   mwarp-guest relay PORT                     carries bytes between the agent and its port (relay.c)
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
@@ -63,8 +64,15 @@ int fence_close(const char *name);
 int fence_open(const char *name, const char *bridge);
 int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4]);
 
+/* shim.c: what a job and its likes leave in their directory. */
+int exit_code(int status);
+void write_number(const char *directory, const char *name, int number);
+/* Starts a command whose output lands in JOB/output; writes JOB/pid. Answers its pid or a negative errno. */
+pid_t start_job(const char *job, char **argv);
+
 int shim_main(int argc, char **argv);
 int job_main(int argc, char **argv);
+int lazy_main(int argc, char **argv);
 int pages_main(void);
 int relay_main(int argc, char **argv);
 int symbols_main(int count, char **names);

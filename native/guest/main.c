@@ -14,11 +14,12 @@ int main(int argc, char **argv)
         return action_main();
     if (argc > 1 && strcmp(argv[1], "shim") == 0) return shim_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "job") == 0) return job_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "lazy") == 0) return lazy_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "pages") == 0) return pages_main();
     if (argc > 1 && strcmp(argv[1], "relay") == 0) return relay_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "symbols") == 0) return symbols_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
-    fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | pages | "
-                    "relay PORT | symbols NAME... | action\n");
+    fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | "
+                    "lazy JOB CGROUP -- CRIU... | pages | relay PORT | symbols NAME... | action\n");
     return 2;
 }

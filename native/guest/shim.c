@@ -49,12 +49,12 @@ struct shim {
     struct stream streams[2];
 };
 
-static int exit_code(int status)
+int exit_code(int status)
 {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static void write_number(const char *directory, const char *name, int number)
+void write_number(const char *directory, const char *name, int number)
 {
     char path[PATH_MAX], text[32];
 
@@ -225,20 +225,27 @@ int shim_main(int argc, char **argv)
     return 0;
 }
 
-int job_main(int argc, char **argv)
+pid_t start_job(const char *job, char **argv)
 {
     char path[PATH_MAX];
-    int output, status;
+    int output;
+
+    setsid();
+    signal(SIGHUP, SIG_IGN);
+    snprintf(path, sizeof path, "%s/output", job);
+    output = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640);
+    if (output < 0) return -errno;
+    write_number(job, "pid", getpid());
+    return start(argv, output, output);
+}
+
+int job_main(int argc, char **argv)
+{
+    int status;
     pid_t pid;
 
     if (argc < 3 || strcmp(argv[1], "--") != 0) return 2;
-    setsid();
-    signal(SIGHUP, SIG_IGN);
-    snprintf(path, sizeof path, "%s/output", argv[0]);
-    output = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640);
-    if (output < 0) return 1;
-    write_number(argv[0], "pid", getpid());
-    pid = start(argv + 2, output, output);
+    pid = start_job(argv[0], argv + 2);
     if (pid < 0) return 1;
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR) return 1;

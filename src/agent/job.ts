@@ -41,6 +41,15 @@ export async function startShim(
   await launch(jobDir, ["shim", containerDir, jobDir, "--", ...argv]);
 }
 
+/**
+ * Starts `criu lazy-pages` under a keeper that sees to it that the tasks of the cgroup never read a page that did not come; files
+ * of DIR as for a job, and those that native/guest/lazy.c names.
+ */
+export async function startKeeper(dir: string, cgroup: string, argv: readonly string[]): Promise<void> {
+  await freshDirectory(dir);
+  await launch(dir, ["lazy", dir, cgroup, "--", ...argv]);
+}
+
 /** Exit code of a job, or null while it runs. A job that vanished without a word counts as failed. */
 export async function jobStatus(dir: string): Promise<number | null> {
   const status = await readNumber(join(dir, "status"));

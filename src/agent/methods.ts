@@ -8,6 +8,8 @@ import { guestInfo } from "./info.js";
 import * as destination from "./migration/destination.js";
 import * as destinationEnd from "./migration/destination-end.js";
 import { inspect } from "./migration/inspect.js";
+import * as pageServer from "./migration/page-server.js";
+import { preDump } from "./migration/pre-dump.js";
 import * as source from "./migration/source.js";
 import * as sourceEnd from "./migration/source-end.js";
 import { Turns } from "./migration/turns.js";
@@ -39,11 +41,11 @@ export function createHandlers(tools: source.Tools): Handlers {
     (params: P, context: RequestContext): Promise<R> =>
       turns.run(params.migration, context.signal, (signal) => work(params, { ...context, signal }));
 
-  /** A step that, once begun, goes through whoever hangs up: it settles where the container lives. */
+  /** A step that, once begun, goes through whoever hangs up: it settles where the container lives. Only another such step ends it. */
   const last =
-    <P extends OfMigration, R>(work: (params: P) => Promise<R>) =>
+    <P extends OfMigration, R>(work: (params: P, signal: AbortSignal) => Promise<R>) =>
     (params: P): Promise<R> =>
-      turns.interrupt(params.migration, () => work(params));
+      turns.interrupt(params.migration, (signal) => work(params, signal));
 
   return {
     hello: () => guestInfo(),
@@ -61,21 +63,24 @@ export function createHandlers(tools: source.Tools): Handlers {
     },
     "source.inspect": (params) => inspect(params, helper),
     "source.prepare": step((params) => source.prepare(params)),
+    "source.preDump": step((params, { signal }) => preDump(params, signal)),
     "source.freeze": step((params) => source.freezeSource(params, tools)),
     "source.dump": step((params, context) => source.dump(params, context, tools)),
+    "source.servePages": step((params, context) => source.servePages(params, context, tools)),
     "source.readPages": step((params, context) => source.readPages(params, context, tools)),
     "source.layer": step(source.layer),
     "source.retire": last((params) => sourceEnd.retireSource(params, tools)),
     "source.abort": last((params) => sourceEnd.abortSource(params, tools)),
     "destination.prepare": step((params) => destination.prepare(params, tools)),
-    "destination.pageServer": step((params) => destination.pageServer(params)),
+    "destination.pageServer": step((params, { signal }) => pageServer.startPageServer(params, signal)),
+    "destination.received": step((params, { signal }) => pageServer.received(params, signal)),
     "destination.images": step(destination.images),
     "destination.layer": step(destination.layer),
     "destination.restore": step((params, context) => destination.restore(params, context, tools)),
     "destination.populate": step((params) => destination.populate(params, tools)),
     "destination.writePages": step((params, context) => destination.writePages(params, context, tools)),
     "destination.resume": last((params) => destinationEnd.resume(params, tools)),
-    "destination.finish": step((params) => destinationEnd.finish(params, tools)),
+    "destination.finish": last((params, signal) => destinationEnd.finish(params, signal, tools)),
     "destination.abort": last((params) => destinationEnd.abortDestination(params, tools)),
   };
 }

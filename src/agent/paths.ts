@@ -75,6 +75,10 @@ export interface MigrationPaths {
   readonly work: string;
   readonly job: string;
   readonly pageServer: string;
+  /** Job of `criu lazy-pages`. */
+  readonly lazyPages: string;
+  /** Images of a round of a pre-copy. */
+  round(round: number): string;
   /** Copy of runc's record of the restored container. */
   readonly runcState: string;
   verdict(action: HookAction): string;
@@ -93,6 +97,8 @@ export function migrationPaths(id: string): MigrationPaths {
     work: join(dir, "work"),
     job: join(dir, "job"),
     pageServer: join(dir, "page-server"),
+    lazyPages: join(dir, "lazy-pages"),
+    round: (round) => join(dir, `round-${round}`),
     runcState: join(dir, "runc-state.json"),
     verdict: (action) => join(dir, `verdict.${action}`),
   };

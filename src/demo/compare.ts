@@ -23,7 +23,7 @@ const rows: readonly (readonly [name: string, cell: Cell])[] = [
     `  ${phase}`,
     ({ report }) => (report.time_ms.phases[phase] > 0 ? formatMs(report.time_ms.phases[phase]) : "-"),
   ]),
-  ["VMs paused", ({ report }) => (report.method === "cold" ? "-" : formatMs(report.stun_ms.destination))],
+  ["VMs paused", ({ report }) => (report.method !== "warp" ? "-" : formatMs(report.stun_ms.destination))],
   ["memory of the container", ({ report }) => formatBytes(report.memory.bytes)],
   ["  changed owner, not copied", ({ report }) => pagesAsBytes(report.memory.remapped_pages)],
   ["  copied on the host", ({ report }) => copiedBy(report, "warp")],

@@ -76,12 +76,13 @@ export function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] 
 }
 
 /**
- * Memory the destination must have: the container's own, what the source has in swap included (it comes as bytes), and for
- * `cold` a second time, as its pages lie on tmpfs first.
+ * Memory the destination must have: the container's own, what the source has in swap included (it comes as bytes), and where
+ * its pages lie on tmpfs first, a second time.
  */
 function neededBytes(request: MigrationRequest, usage: AgentResult<"source.inspect">): number {
   const memory = Math.max(usage.anonymousBytes, usage.memoryBytes) + usage.swapBytes;
-  const images = request.method === "cold" ? usage.anonymousBytes + usage.swapBytes : 0;
+  const throughImages = request.method === "cold" || request.method === "precopy";
+  const images = throughImages ? usage.anonymousBytes + usage.swapBytes : 0;
   return memory + images + usage.writableLayerBytes + DESTINATION_HEADROOM_BYTES;
 }
 

@@ -12,7 +12,8 @@ import { isAlive } from "../vm/process.js";
 import { type ExchangedVm, takeBackExchange } from "./exchange-recovery.js";
 import { type JournalContents, readJournal, type VmmIdentity } from "./journal.js";
 import type { JournalStore } from "./journals.js";
-import { callAgent, limits } from "./methods/common.js";
+import { limits } from "./methods/common.js";
+import { callAgent, retireBoth } from "./methods/retire.js";
 import type { MigrationVm, MigrationWorld } from "./ports.js";
 import { RecoveryJournal } from "./recovery-journal.js";
 import { UNDO_PATIENCE_MS } from "./runner.js";
@@ -148,14 +149,12 @@ async function goForward(open: Open, { source, destination }: Sides): Promise<Re
     // Where it runs this changes nothing; an agent that only said so is asked again.
     await unlessForgotten(() => resume(destination, open));
   }
-  // Neither side waits for the other, but with postcopy: there the source serves until the last page has come.
-  const finish = (): Promise<void> => unlessForgotten(() => callAgent(destination, "destination.finish", id));
-  const retire = async (): Promise<void> => {
-    if (source !== null) await clear(source, "source.retire", id, signal);
-  };
-  const ends = await Promise.allSettled([finish(), retire()]);
-  const failure = ends.find((end) => end.status === "rejected");
-  if (failure !== undefined) throw failure.reason;
+  if (source !== null) await source.ensureRunning(signal);
+  const ended = await tried(() =>
+    unlessForgotten(() => retireBoth({ id, method: head.method, source, destination })),
+  );
+  if (ended?.code === "MWARP_E_CONTAINER_LOST") return lost(open, head.from);
+  if (ended !== null) throw ended;
   journal.enter("retired");
   return settled(open, head.to, "committed");
 }

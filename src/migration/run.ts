@@ -1,14 +1,15 @@
 /** One migration from preflight to its report. Owns the order of things; what each thing does lies in methods/. */
 import { dirname } from "node:path";
 import { MwarpError, toMwarpError } from "../errors.js";
-import type { MigrationReport, MigrationRequest, Phase } from "../protocol/migration.js";
+import type { MigrationMethod, MigrationReport, MigrationRequest, Phase } from "../protocol/migration.js";
 import type { CostModel } from "../warp/cost-model.js";
 import { MigrationClock } from "./clock.js";
 import { DeadMan } from "./dead-man.js";
 import { Journal, type VmmIdentity } from "./journal.js";
 import type { OpenMigration } from "./journals.js";
-import { migrateCold } from "./methods/cold.js";
-import { callAgent, limits, resumeDestination, retireSource, type StepContext } from "./methods/common.js";
+import { limits, resumeDestination, type StepContext } from "./methods/common.js";
+import { migrateCold, migratePostcopy, migratePrecopy } from "./methods/over-network.js";
+import { callAgent, retireBoth } from "./methods/retire.js";
 import { migrateWarp } from "./methods/warp.js";
 import type { MigrationVm, MigrationWorld } from "./ports.js";
 import { type Checked, preflight, Refusal } from "./preflight.js";
@@ -37,6 +38,11 @@ export interface RunInput {
   readonly onCommitted: (elapsedMs: number) => void;
   readonly onNote: (message: string) => void;
 }
+
+/** Each runs to the commit; what is left is the same for all of them. */
+const methods: Readonly<
+  Record<MigrationMethod, (run: StepRunner, context: StepContext, costs: CostModel) => Promise<void>>
+> = { warp: migrateWarp, cold: migrateCold, precopy: migratePrecopy, postcopy: migratePostcopy };
 
 interface Ending {
   readonly outcome: MigrationReport["outcome"];
@@ -116,11 +122,11 @@ async function migrate(
   };
   const channelBefore = channelBytes(checked);
   try {
-    const method = (): Promise<void> =>
-      input.request.method === "warp"
-        ? migrateWarp(runner, context, input.costs)
-        : migrateCold(runner, context);
-    const failure = await attempt(runner, method, input.signal);
+    const failure = await attempt(
+      runner,
+      () => methods[input.request.method](runner, context, input.costs),
+      input.signal,
+    );
     if (failure !== null) {
       // The VMs may stand still with memory that is neither here nor there, or nobody knows who has the container.
       if (failure instanceof Unsettled) return { outcome: "aborted", error: failure, phase: runner.phase };
@@ -134,7 +140,18 @@ async function migrate(
     });
     if (resumeError !== null) return needsRecovery(resumeError, runner.phase);
     keepTable(input, context);
-    const retireError = await runner.forward("retire", () => retireSource(context));
+    const retireError = await runner.forward("retire", () =>
+      retireBoth({
+        id: input.id,
+        method: input.request.method,
+        source: checked.source,
+        destination: checked.destination,
+      }),
+    );
+    if (retireError?.code === "MWARP_E_CONTAINER_LOST") {
+      runner.lose();
+      return { outcome: "committed", error: retireError, phase: runner.phase };
+    }
     if (retireError !== null) return needsRecovery(retireError, runner.phase);
     return { outcome: "committed", error: null, phase: "retire" };
   } finally {

@@ -130,6 +130,11 @@ export class StepRunner {
     return ended === null ? [] : [ended];
   }
 
+  /** The container has ended, and there is nothing left to settle. */
+  lose(): void {
+    this.#note(() => this.#journal.enter("lost"));
+  }
+
   /** Writes to the journal where a failure must not stop what follows. */
   #note(write: () => void): MwarpError | null {
     try {
@@ -152,6 +157,7 @@ export class StepRunner {
       } catch (error) {
         last = toMwarpError(error);
         this.#hooks.onNote(`${what} failed: ${last.message}`);
+        if (last.code === "MWARP_E_CONTAINER_LOST") return last;
       }
     }
     return last;

@@ -19,7 +19,7 @@
 import * as z from "zod/mini";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 
-export const AGENT_PROTOCOL_VERSION = 5;
+export const AGENT_PROTOCOL_VERSION = 6;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -110,6 +110,32 @@ export type GuestInfo = z.infer<typeof GuestInfoSchema>;
 export const PokeSchema = z.object({ nsPid: uint, address: uint, valueHex: z.string() });
 export type Poke = z.infer<typeof PokeSchema>;
 
+/** Where CRIU's page server listens on the VMs' network: on the destination for what is dumped, on the source for post-copy. */
+export const PageServerSchema = z.object({
+  address: z.ipv4(),
+  port: z.int().check(z.minimum(1), z.maximum(65535)),
+});
+export type PageServer = z.infer<typeof PageServerSchema>;
+
+/** Rounds of a pre-copy are numbered from 1; more of them do not help. */
+export const MAX_ROUNDS = 16;
+const RoundSchema = z.int().check(z.minimum(1), z.maximum(MAX_ROUNDS));
+
+/**
+ * Where the pages of a dump go. `none`: nowhere, a warp delivers them. `server`: to the destination's page server, but for those
+ * that are as they were in round `after`. `lazy`: they stay, and CRIU serves them from there.
+ */
+export const PageRouteSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("none") }),
+  z.object({ kind: z.literal("server"), server: PageServerSchema, after: z.nullable(RoundSchema) }),
+  z.object({ kind: z.literal("lazy") }),
+]);
+export type PageRoute = z.infer<typeof PageRouteSchema>;
+
+/** A stock tool's command line, for people who want to do it by hand. */
+const CommandSchema = z.array(z.string().check(z.maxLength(4096))).check(z.maxLength(64));
+const CommandsSchema = z.array(CommandSchema).check(z.maxLength(4));
+
 /** Which way a method's chunks flow. */
 export type StreamDirection = "none" | "up" | "down" | "both";
 
@@ -189,21 +215,32 @@ export const agentMethods = {
   ),
   /** Before the freeze: image directory on tmpfs with the static parent. Changes nothing of the container. */
   "source.prepare": method("none", z.object({ migration: MigrationIdSchema, name: NameSchema }), empty),
+  /**
+   * Method precopy: `runc checkpoint --pre-dump` of the running container to the page server of that round. CRIU holds the
+   * container for a moment while it takes the pages in; an abort waits for the end of it.
+   */
+  "source.preDump": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, round: RoundSchema, server: PageServerSchema }),
+    z.object({ command: CommandSchema }),
+  ),
   /** Link down, cgroup.freeze=1, waits for `frozen 1`. */
   "source.freeze": method("none", migration, z.object({ tasks: z.array(TaskSchema) })),
   /**
-   * clear_refs on the frozen tasks, then `runc checkpoint` against the static parent; answers once the post-dump hook is
-   * held and the cgroup is frozen again. With `pageServer` (method cold) no parent is used and pages go there.
+   * `runc checkpoint` of the frozen container; answers once the post-dump hook is held and the cgroup is frozen again. When the
+   * pages go nowhere, clear_refs on the frozen tasks comes first, and the dump is against the static parent.
    * Down: the image files.
    */
   "source.dump": method(
     "down",
     z.object({
       migration: MigrationIdSchema,
-      pageServer: z.nullable(z.object({ address: z.string(), port: uint })),
+      pages: PageRouteSchema,
     }),
-    z.object({ files: z.array(ImageFileSchema), roots: z.array(TaskRootSchema) }),
+    z.object({ files: z.array(ImageFileSchema), roots: z.array(TaskRootSchema), command: CommandSchema }),
   ),
+  /** Method postcopy: lets CRIU past its post-dump hook, and answers when it serves the pages of the frozen tasks. */
+  "source.servePages": method("none", migration, PageServerSchema),
   /** Down: the bytes of the runs, in order, from /proc/PID/mem of the frozen tasks. */
   "source.readPages": method(
     "down",
@@ -224,8 +261,25 @@ export const agentMethods = {
     z.object({ migration: MigrationIdSchema, spec: ContainerSpecSchema }),
     empty,
   ),
-  /** Method cold: starts `criu page-server`; pages land in the image directory. */
-  "destination.pageServer": method("none", migration, z.object({ address: z.string(), port: uint })),
+  /**
+   * Starts `criu page-server` for a round, or (null) for the dump of the frozen container. Pages land in a directory of their own
+   * on tmpfs, whose parent is that of round `after`; what comes anew is freed there.
+   */
+  "destination.pageServer": method(
+    "none",
+    z.object({
+      migration: MigrationIdSchema,
+      round: z.nullable(RoundSchema),
+      after: z.nullable(RoundSchema),
+    }),
+    z.object({ server: PageServerSchema, command: CommandSchema }),
+  ),
+  /** Waits for the end of a round's page server; answers with the bytes of page contents that it took in. */
+  "destination.received": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, round: RoundSchema }),
+    z.object({ bytes: uint }),
+  ),
   /** Up: the image files, in list order. */
   "destination.images": method(
     "up",
@@ -234,14 +288,18 @@ export const agentMethods = {
   ),
   /** Up: tar from source.layer. */
   "destination.layer": method("up", z.object({ migration: MigrationIdSchema, bytes: uint }), empty),
-  /** `runc restore`; answers when the pre-resume hook is held and the container is frozen by its cgroup. */
+  /**
+   * `runc restore`; answers when the pre-resume hook is held and the container is frozen by its cgroup. With `pagesFrom` its pages
+   * come later, through `criu lazy-pages`, from the page server of the source.
+   */
   "destination.restore": method(
     "none",
-    migration,
+    z.object({ migration: MigrationIdSchema, pagesFrom: z.nullable(PageServerSchema) }),
     z.object({
       roots: z.array(TaskRootSchema),
-      /** Bytes of page contents in the image directory: what a cold migration brought over the network. */
+      /** Bytes of page contents in the image directory: what the dump of the frozen container brought over the network. */
       pagesBytes: uint,
+      commands: CommandsSchema,
     }),
   ),
   /** Faults the runs in, by one-byte writes through /proc/PID/mem. Never after anything was exchanged: it would destroy data. */
@@ -265,8 +323,18 @@ export const agentMethods = {
     }),
     empty,
   ),
-  /** Frees the image directory once runc has exited 0; answers with the container's state. */
-  "destination.finish": method("none", migration, z.object({ pid: uint })),
+  /**
+   * Frees the image directory once runc has ended and, with post-copy, the last page has come. `lost`: pages that the container
+   * needs will never come; it was ended before it could read zeros in their place. With `source` gone nobody waits for them.
+   */
+  "destination.finish": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, source: z.enum(["there", "gone"]) }),
+    z.discriminatedUnion("outcome", [
+      z.object({ outcome: z.literal("runs"), pid: uint }),
+      z.object({ outcome: z.literal("lost"), reason: z.string() }),
+    ]),
+  ),
   /** Before commit: everything this migration made in the VM goes; idempotent. */
   "destination.abort": method("none", migration, empty),
 } as const;

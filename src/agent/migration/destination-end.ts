@@ -11,6 +11,7 @@ import { containerPaths, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { adopt } from "./adopt.js";
 import { CriuWatch } from "./criu-watch.js";
+import { fetched } from "./lazy-pages.js";
 import { clearFiles, type DestinationRecord, destinationRecord, loadRecord, saveRecord } from "./record.js";
 import type { Tools } from "./source.js";
 
@@ -68,14 +69,22 @@ async function detached(record: DestinationRecord): Promise<void> {
   );
 }
 
-/** Once runc is through, the images are freed. A runc that failed changes nothing: the container runs. */
+/** Once runc is through and all pages are here, the images are freed. A runc that failed changes nothing: the container runs. */
 export async function finish(
   params: AgentParams<"destination.finish">,
+  signal: AbortSignal,
   tools: Tools,
 ): Promise<AgentResult<"destination.finish">> {
   const record = await destinationRecord(params.migration, "resumed", "finished");
   const paths = migrationPaths(record.id);
+  if (record.lost !== null) return { outcome: "lost", reason: record.lost };
   if (record.step === "resumed") {
+    const end = await fetched(paths, params.source, signal);
+    if (end !== null) {
+      await saveRecord({ ...record, step: "finished", lost: end.lost });
+      await clearFiles(record.id, tools.helper);
+      return { outcome: "lost", reason: end.lost };
+    }
     const status = await pollUntil("the end of runc restore", () => jobStatus(paths.job), {
       timeoutMs: RUNC_END_TIMEOUT_MS,
     });
@@ -88,7 +97,7 @@ export async function finish(
   }
   const pid = (await initPid(record.name)) ?? record.tasks.find((task) => task.nsPid === 1)?.pid;
   if (pid === undefined) throw new MwarpError("MWARP_E_RUNTIME", `${record.name} has no init`);
-  return { pid };
+  return { outcome: "runs", pid };
 }
 
 /** Ends everything of a destination that must not run. */
@@ -108,8 +117,9 @@ export async function discardDestination(record: DestinationRecord, tools: Tools
     });
     await destroyContainer(record.name, tools.helper);
   }
-  // It may wait for a dump that never comes.
+  // They may wait for a dump that never comes, or for tasks that are no more.
   await jobEnds(paths.pageServer, () => killJob(paths.pageServer));
+  await jobEnds(paths.lazyPages, () => killJob(paths.lazyPages));
   await saveRecord({ ...record, step: "aborted" });
   await clearFiles(record.id, tools.helper);
 }

@@ -1,26 +1,25 @@
 /** The destination side of a migration, up to the held restore. What ends it is in destination-end.ts. */
 import { mkdir, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult } from "../../protocol/agent.js";
 import { mountRoot } from "../containers/bundle.js";
 import { tasksOf } from "../containers/cgroup.js";
-import { createContainer, runcArguments } from "../containers/lifecycle.js";
-import { bridgeAddress } from "../containers/network.js";
+import { createContainer } from "../containers/lifecycle.js";
 import { claimName, loadSpec } from "../containers/store.js";
-import { readIfThere } from "../files.js";
-import { jobRuns, jobStatus, startJob, startShim } from "../job.js";
+import { jobStatus, startShim } from "../job.js";
 import { log, timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
-import { pollUntil } from "../process.js";
 import { unpack } from "../rootfs.js";
 import { keepForAdoption } from "./adopt.js";
+import { lazyPagesCommand, restoreCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { discardDestination } from "./destination-end.js";
 import { pagesBytes, receiveImages } from "./images.js";
+import { holdFaults, startLazyPages } from "./lazy-pages.js";
+import { heldBytes, pageServerEnds } from "./page-server.js";
 import { byTask } from "./pages.js";
 import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, saveRecord } from "./record.js";
 import { rootsOf, type Tools } from "./source.js";
@@ -29,8 +28,6 @@ import { rootsOf, type Tools } from "./source.js";
 const RESTORE_TIMEOUT_MS = 60_000;
 /** What a restore that has to read its pages may need more: a slow 20 MB/s. */
 const RESTORE_BYTES_PER_MS = 20_000;
-const PAGE_SERVER_START_MS = 10_000;
-const PAGE_SERVER_END_MS = 30_000;
 type Empty = Record<string, never>;
 
 /** Everything that can be made while the container still runs elsewhere. `MWARP_E_NAME_TAKEN`. */
@@ -44,6 +41,7 @@ export async function prepare(params: AgentParams<"destination.prepare">, tools:
     side: "destination",
     step: "preparing",
     tasks: [],
+    lost: null,
   };
   for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
   // On file before anything is made: whatever happens to this agent, an abort finds it.
@@ -58,51 +56,6 @@ export async function prepare(params: AgentParams<"destination.prepare">, tools:
   await saveRecord({ ...record, step: "prepared" });
   await pruneRecords();
   return {};
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(0, resolve);
-  });
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (typeof address !== "object" || address === null) throw new MwarpError("MWARP_E_INTERNAL", "no port");
-  return address.port;
-}
-
-/** True once something listens on the TCP port; CRIU serves one connection, so it must not be tried out. */
-async function listens(port: number): Promise<boolean> {
-  const hex = port.toString(16).toUpperCase().padStart(4, "0");
-  const tables = [await readIfThere("/proc/net/tcp"), await readIfThere("/proc/net/tcp6")].join("\n");
-  return new RegExp(`:${hex} [0-9A-F]+:0000 0A `).test(tables);
-}
-
-export async function pageServer(
-  params: AgentParams<"destination.pageServer">,
-): Promise<AgentResult<"destination.pageServer">> {
-  const record = await destinationRecord(params.migration, "prepared");
-  const paths = migrationPaths(record.id);
-  const address = bridgeAddress();
-  const port = await freePort();
-  await startJob(paths.pageServer, [
-    ...["criu", "page-server", "--images-dir", paths.images, "--work-dir", paths.work],
-    ...["--log-file", "page-server.log", "--address", address, "--port", String(port)],
-  ]);
-  await pollUntil(
-    "starting criu page-server",
-    async () => {
-      if ((await jobStatus(paths.pageServer)) !== null) {
-        throw new MwarpError("MWARP_E_RESTORE", "criu page-server ended at once", {
-          details: await failureDetails(paths.pageServer, join(paths.work, "page-server.log")),
-        });
-      }
-      return (await listens(port)) ? true : null;
-    },
-    { timeoutMs: PAGE_SERVER_START_MS, everyMs: 20 },
-  );
-  return { address, port };
 }
 
 export async function images(
@@ -124,17 +77,6 @@ export async function layer(
   return {};
 }
 
-function restoreArguments(record: DestinationRecord): string[] {
-  const paths = migrationPaths(record.id);
-  const container = containerPaths(record.name);
-  return runcArguments(
-    paths.job,
-    ...["restore", "--detach", "--image-path", paths.images, "--work-path", paths.work],
-    ...["--bundle", container.bundle, "--pid-file", container.pid],
-    ...["--tcp-established", "--file-locks", record.name],
-  );
-}
-
 /** `MWARP_E_RESTORE` with CRIU's error lines; nothing is left of the container here then. */
 export async function restore(
   params: AgentParams<"destination.restore">,
@@ -145,20 +87,20 @@ export async function restore(
   const paths = migrationPaths(record.id);
   const container = containerPaths(record.name);
   await saveRecord({ ...record, step: "restoring" });
-  await pollUntil(
-    "the end of criu page-server",
-    async () => ((await jobRuns(paths.pageServer)) ? null : true),
-    { timeoutMs: PAGE_SERVER_END_MS, signal: context.signal },
-  );
-  const received = await pagesBytes(paths.images);
+  await pageServerEnds(paths, context.signal);
+  const held = await heldBytes(paths);
+  const { pagesFrom } = params;
+  const lazy = pagesFrom === null ? [] : [lazyPagesCommand(paths, pagesFrom)];
+  for (const command of lazy) await startLazyPages(paths, container.cgroup, command, context.signal);
+  const command = restoreCommand(record, container, pagesFrom);
   await mountRoot(await loadSpec(record.name), tools.helper);
   for (const stale of [container.pid, container.exit]) await rm(stale, { force: true });
-  await startShim(container.dir, paths.job, restoreArguments(record));
+  await startShim(container.dir, paths.job, command);
   const watch = new CriuWatch(paths.job);
   const hook = await timed("restore", () =>
     tools.hooks.wait(record.id, "pre-resume", {
       signal: context.signal,
-      timeoutMs: RESTORE_TIMEOUT_MS + received / RESTORE_BYTES_PER_MS,
+      timeoutMs: RESTORE_TIMEOUT_MS + held / RESTORE_BYTES_PER_MS,
       ended: () => restoreFailure(record, tools, watch),
     }),
   );
@@ -166,10 +108,12 @@ export async function restore(
     await discardDestination(record, tools);
     throw new MwarpError("MWARP_E_RESTORE", `the container could not be frozen (errno ${hook.freezeErrno})`);
   }
+  if (pagesFrom !== null) await holdFaults(paths, context.signal);
   const tasks = await tasksOf(container.cgroup);
   await keepForAdoption(record, hook.initPid);
   await saveRecord({ ...record, step: "held", tasks });
-  return { roots: await timed("roots", () => rootsOf(tasks)), pagesBytes: received };
+  const roots = await timed("roots", () => rootsOf(tasks));
+  return { roots, pagesBytes: await pagesBytes(paths.images), commands: [...lazy, command] };
 }
 
 async function restoreFailure(

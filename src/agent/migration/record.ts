@@ -3,7 +3,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod/mini";
 import { MwarpError } from "../../errors.js";
-import { TaskSchema } from "../../protocol/agent.js";
+import { PageServerSchema, TaskSchema } from "../../protocol/agent.js";
 import { readIfThere, writeAtomic } from "../files.js";
 import type { Helper } from "../helper.js";
 import { unmountBelow } from "../mounts.js";
@@ -11,6 +11,7 @@ import { MIGRATIONS_DIR, migrationPaths } from "../paths.js";
 
 const sourceSteps = [
   "prepared",
+  "preDumping",
   "frozen",
   "dumping",
   "dumped",
@@ -33,8 +34,20 @@ const destinationSteps = [
 
 const common = { id: z.string(), name: z.string(), tasks: z.array(TaskSchema) };
 const RecordSchema = z.discriminatedUnion("side", [
-  z.object({ ...common, side: z.literal("source"), step: z.enum(sourceSteps) }),
-  z.object({ ...common, side: z.literal("destination"), step: z.enum(destinationSteps) }),
+  z.object({
+    ...common,
+    side: z.literal("source"),
+    step: z.enum(sourceSteps),
+    /** Method postcopy: where CRIU serves the pages once it was let past its post-dump hook. */
+    serves: z.nullable(PageServerSchema),
+  }),
+  z.object({
+    ...common,
+    side: z.literal("destination"),
+    step: z.enum(destinationSteps),
+    /** Why the container ended here after the commit: pages that it needed never came. */
+    lost: z.nullable(z.string()),
+  }),
 ]);
 export type MigrationRecord = z.infer<typeof RecordSchema>;
 export type SourceRecord = Extract<MigrationRecord, { side: "source" }>;

@@ -1,30 +1,52 @@
 /** The two ends of the source side. Both can be repeated, and both are right when CRIU died: the freezer holds the tasks. */
 import { MwarpError } from "../../errors.js";
 import type { AgentParams } from "../../protocol/agent.js";
-import { isPopulated, thaw } from "../containers/cgroup.js";
+import { isFrozen, isPopulated, isTraced, tasksOf, thaw } from "../containers/cgroup.js";
 import { destroyContainer } from "../containers/lifecycle.js";
 import { BRIDGE, vethName } from "../containers/network.js";
 import { clearHeld, heldBy, loadSpec } from "../containers/store.js";
 import { exists } from "../files.js";
-import { jobRuns } from "../job.js";
+import { jobRuns, killJob } from "../job.js";
 import { log } from "../log.js";
 import { containerPaths, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
+import { connectAndClose, listens } from "../tcp-port.js";
 import { CriuWatch } from "./criu-watch.js";
 import { clearFiles, loadRecord, type SourceRecord, saveRecord } from "./record.js";
 import type { Tools } from "./source.js";
 
 const RUNC_END_TIMEOUT_MS = 30_000;
+const HANG_UP_MS = 10_000;
 type Empty = Record<string, never>;
 
-function runcEnded(id: string): Promise<true> {
+/**
+ * A CRIU that serves pages goes on until its one client has hung up; where none came yet, we are it. A destination that is
+ * cleared hangs up, too; one that has vanished leaves CRIU to TCP's patience, which is longer than ours. It is ended then, when
+ * all it still does is to send: in a round of a pre-copy once it has let go of the tasks (criu/cr-dump.c, cr_pre_dump_finish),
+ * as a server at any time, because the freezer has them.
+ */
+function runcEnded({ id, name, serves }: SourceRecord): Promise<true> {
   const { job } = migrationPaths(id);
   const watch = new CriuWatch(job);
+  const begun = performance.now();
   return pollUntil(
     "the end of runc checkpoint",
-    async () => ((await jobRuns(job)) && (await watch.endOrphan()) === null ? null : true),
-    { timeoutMs: RUNC_END_TIMEOUT_MS },
+    async () => {
+      if (!(await jobRuns(job)) || (await watch.endOrphan()) !== null) return true;
+      const onlySends = serves !== null || !(await isHeld(containerPaths(name).cgroup));
+      if (serves !== null && (await listens(serves.port))) await connectAndClose(serves.address, serves.port);
+      else if (onlySends && performance.now() - begun > HANG_UP_MS) await killJob(job);
+      return null;
+    },
+    { timeoutMs: RUNC_END_TIMEOUT_MS, everyMs: 20 },
   );
+}
+
+/** Whether CRIU has any task of the container, by the freezer or by ptrace. */
+async function isHeld(cgroup: string): Promise<boolean> {
+  if (await isFrozen(cgroup)) return true;
+  for (const { pid } of await tasksOf(cgroup)) if (await isTraced(pid)) return true;
+  return false;
 }
 
 /** Gives the container back to itself: CRIU lets go, then the freezer, then the fence. Needs no turn of its own. */
@@ -34,7 +56,7 @@ export async function releaseSource(record: SourceRecord, tools: Tools): Promise
   if (record.step !== "prepared") {
     // CRIU undoes what it did in the tasks (it holds parts of their state) before it exits.
     await tools.hooks.release(record.id, "post-dump", 1);
-    await runcEnded(record.id);
+    await runcEnded(record);
     const holder = await heldBy(record.name);
     // Nobody's: the mark that was to be written when the migration began to freeze did not come to be.
     if (holder === record.id || (holder === null && (await exists(container.dir)))) {
@@ -72,7 +94,7 @@ export async function retireSource(params: AgentParams<"source.retire">, tools: 
   const { dir } = containerPaths(record.name);
   await saveRecord({ ...record, step: "retiring" });
   await tools.hooks.release(record.id, "post-dump", 0);
-  await runcEnded(record.id).catch((error: unknown) =>
+  await runcEnded(record).catch((error: unknown) =>
     log("warn", `${record.id}: ${String(error)}; the container is killed without it`),
   );
   if ((await exists(dir)) && (await heldBy(record.name)) === record.id) {

@@ -5,8 +5,7 @@ import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult, PageRun, Task } from "../../protocol/agent.js";
 import { freeze, subgroups, tasksOf } from "../containers/cgroup.js";
-import { runcArguments } from "../containers/lifecycle.js";
-import { vethName } from "../containers/network.js";
+import { bridgeAddress, vethName } from "../containers/network.js";
 import { loadSpec, setHeld } from "../containers/store.js";
 import { exists } from "../files.js";
 import type { Helper } from "../helper.js";
@@ -17,7 +16,9 @@ import { type TaskPlace, taskRoots } from "../kernel/roots.js";
 import { timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
-import { lastLines } from "../process.js";
+import { lastLines, pollUntil } from "../process.js";
+import { freePort, listens } from "../tcp-port.js";
+import { checkpointCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { createParent, linkParentTasks, listImages, sendImages } from "./images.js";
@@ -27,6 +28,7 @@ import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord }
 import { releaseSource } from "./source-end.js";
 
 const DUMP_TIMEOUT_MS = 120_000;
+const SERVE_TIMEOUT_MS = 20_000;
 type Empty = Record<string, never>;
 
 export interface Tools {
@@ -46,7 +48,7 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Em
   for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
   await createParent(paths);
   const tasks = await tasksOf(containerPaths(name).cgroup);
-  await saveRecord({ id, name, side: "source", step: "prepared", tasks });
+  await saveRecord({ id, name, side: "source", step: "prepared", tasks, serves: null });
   await pruneRecords();
   return {};
 }
@@ -81,33 +83,24 @@ async function clearSoftDirty(tasks: readonly Task[]): Promise<void> {
   for (const { pid } of tasks) await writeFile(`/proc/${pid}/clear_refs`, "4");
 }
 
-function checkpointArguments(record: SourceRecord, pageServer: string | null): string[] {
-  const paths = migrationPaths(record.id);
-  const pages = pageServer === null ? ["--parent-path", "../parent"] : ["--page-server", pageServer];
-  return runcArguments(
-    paths.job,
-    ...["checkpoint", "--image-path", paths.images, "--work-path", paths.work],
-    ...["--tcp-established", "--file-locks", ...pages, record.name],
-  );
-}
-
 /** `MWARP_E_DUMP` with CRIU's error lines; the container then runs on. */
 export async function dump(
   params: AgentParams<"source.dump">,
   context: RequestContext,
   tools: Tools,
 ): Promise<AgentResult<"source.dump">> {
-  const record = await sourceRecord(params.migration, "frozen");
+  const frozen = await sourceRecord(params.migration, "frozen");
+  const { pages } = params;
+  const serves = pages.kind === "lazy" ? { address: bridgeAddress(), port: await freePort() } : null;
+  const record: SourceRecord = { ...frozen, step: "dumping", serves };
   const paths = migrationPaths(record.id);
-  const warp = params.pageServer === null;
-  const server = params.pageServer;
-  await saveRecord({ ...record, step: "dumping" });
-  if (warp) {
+  await saveRecord(record);
+  if (pages.kind === "none") {
     await linkParentTasks(paths, record.tasks);
     await timed("clear_refs", () => clearSoftDirty(record.tasks));
   }
-  const address = server === null ? null : `${server.address}:${server.port}`;
-  await startJob(paths.job, checkpointArguments(record, address));
+  const command = checkpointCommand(record, pages);
+  await startJob(paths.job, command);
   const watch = new CriuWatch(paths.job);
   const hook = await timed("checkpoint", () =>
     tools.hooks.wait(record.id, "post-dump", {
@@ -122,9 +115,35 @@ export async function dump(
   }
   await saveRecord({ ...record, step: "dumped" });
   const files = await listImages(paths.images);
-  const roots = warp ? await timed("roots", () => rootsOf(record.tasks)) : [];
+  const roots = pages.kind === "none" ? await timed("roots", () => rootsOf(record.tasks)) : [];
   await timed("images", () => sendImages(paths.images, files, context.down));
-  return { files, roots };
+  return { files, roots, command };
+}
+
+/**
+ * Post-copy: CRIU serves once its post-dump hook has returned (criu/cr-dump.c, cr_dump_finish). The freezer holds the tasks, and
+ * CRIU leaves them be (see checkpointCommand), so until the commit this can be taken back like any dump.
+ */
+export async function servePages(
+  params: AgentParams<"source.servePages">,
+  context: RequestContext,
+  tools: Tools,
+): Promise<AgentResult<"source.servePages">> {
+  const record = await sourceRecord(params.migration, "dumped");
+  const { serves } = record;
+  if (serves === null) throw new MwarpError("MWARP_E_PROTOCOL", `migration ${record.id} has no lazy dump`);
+  await tools.hooks.release(record.id, "post-dump", 0);
+  const watch = new CriuWatch(migrationPaths(record.id).job);
+  await pollUntil(
+    "CRIU's page server",
+    async () => {
+      const failure = await dumpFailure(record, tools, watch);
+      if (failure !== null) throw failure;
+      return (await listens(serves.port)) ? true : null;
+    },
+    { timeoutMs: SERVE_TIMEOUT_MS, everyMs: 10, signal: context.signal },
+  );
+  return serves;
 }
 
 /** Page-table roots of frozen tasks. */

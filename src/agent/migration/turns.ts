@@ -28,7 +28,7 @@ export class Turns {
   }
 
   /** Stops the running operation, then runs `work` to its end, whoever hangs up meanwhile. */
-  interrupt<T>(id: string, work: () => Promise<T>): Promise<T> {
+  interrupt<T>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     this.#running
       .get(id)
       ?.abort(new MwarpError("MWARP_E_CANCELLED", "overtaken by the end of the migration"));

@@ -29,8 +29,11 @@ export const registerMigrate: Register = (program, session) => {
     .argument("<name>", "container: name or unique id prefix")
     .requiredOption("--to <vm>", "VM to move it to")
     .addOption(
-      new Option("--method <method>", "warp: its memory changes owner; cold: it is copied over the network")
-        .choices(["warp", "cold"])
+      new Option(
+        "--method <method>",
+        "warp: its memory changes owner. The others copy it over the VMs' network: cold while it stands still, precopy in rounds before, postcopy after",
+      )
+        .choices(["warp", "cold", "precopy", "postcopy"] satisfies MigrationMethod[])
         .default("warp"),
     )
     .addOption(

@@ -16,7 +16,7 @@ export function summaryLine(report: MigrationReport): string {
   const still = parts.length === 0 ? "" : ` (${parts.join(" ")})`;
   const moved =
     report.backend === null
-      ? `${formatBytes(memory.bytes)} copied over the network`
+      ? `${formatBytes(memory.network_bytes || memory.bytes)} copied over the network`
       : `${formatBytes(memory.remapped_pages * PAGE_BYTES)} remapped, ${formatBytes(memory.copied_pages * PAGE_BYTES)} copied`;
   return (
     `moved ${report.container} ${report.from} -> ${report.to} in ${formatMs(time.total)}, ` +
@@ -27,6 +27,8 @@ export function summaryLine(report: MigrationReport): string {
 /** Where the container is, whatever happened: the first thing a person wants to know. Null when that is not known. */
 export function whereabouts(report: MigrationReport): string | null {
   const { container, from, to, outcome, error } = report;
+  if (error?.code === "MWARP_E_CONTAINER_LOST")
+    return `${container} has ended: it ran on ${to}, without its last pages`;
   if (outcome === "committed")
     return error === null ? `${container} is running on ${to}` : `${container} belongs to ${to} now`;
   if (from === "") return null;
@@ -63,6 +65,7 @@ function nextStep(report: MigrationReport, error: NonNullable<MigrationReport["e
 export function exitOfReport(report: MigrationReport): ExitCode {
   const { outcome, error } = report;
   if (error === null) return outcome === "committed" ? ExitCode.done : ExitCode.failed;
+  if (error.code === "MWARP_E_CONTAINER_LOST") return errorTable[error.code].exit;
   if (outcome === "committed") return ExitCode.needsRecovery;
   if (outcome === "refused") return errorTable[error.code].exit;
   if (error.code === "MWARP_E_CANCELLED" || error.code === "MWARP_E_NEEDS_RECOVERY")

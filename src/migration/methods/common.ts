@@ -1,15 +1,14 @@
 /**
- * The steps that `warp` and `cold` share. Each takes the result of the step before it, so a step cannot be called out of
+ * The steps that the methods share. Each takes the result of the step before it, so a step cannot be called out of
  * order; each talks to one agent or carries bytes from one to the other.
  */
 import { MwarpError } from "../../errors.js";
-import type { AgentResult, ImageFile, Poke, TaskRoot } from "../../protocol/agent.js";
+import type { AgentResult, ImageFile, PageRoute, PageServer, Poke, TaskRoot } from "../../protocol/agent.js";
 import type { MigrationRequest } from "../../protocol/migration.js";
 import type { WarpTable } from "../../warp/table.js";
 import { ChunkCollector, inChunks } from "../chunks.js";
 import type { MigrationClock } from "../clock.js";
 import type { DeadMan } from "../dead-man.js";
-import type { MigrationVm } from "../ports.js";
 import type { Checked } from "../preflight.js";
 import type { Tally } from "../report.js";
 import { deliverRootfs } from "../rootfs.js";
@@ -77,16 +76,15 @@ export async function freezeSource(context: StepContext): Promise<Tasks> {
 const mostBytes = ({ checked }: StepContext): number => checked.layouts?.source.bytes ?? MOST_BYTES_UNKNOWN;
 
 /** Dumps and brings the image files to the host. */
-export async function dumpSource(
-  context: StepContext,
-  pageServer: { address: string; port: number } | null,
-): Promise<Dumped> {
+export async function dumpSource(context: StepContext, pages: PageRoute): Promise<Dumped> {
+  const { source, sourceAgent } = context.checked;
   const collector = new ChunkCollector(mostBytes(context));
-  const { files, roots } = await context.checked.sourceAgent.call(
+  const { files, roots, command } = await sourceAgent.call(
     "source.dump",
-    { migration: context.id, pageServer },
+    { migration: context.id, pages },
     { signal: context.signal, timeoutMs: limits.dump, onChunk: collector.onChunk },
   );
+  context.tally.commands.push({ vm: source.endpoint.name, argv: command });
   return { files: splitFiles(files, collector.take()), roots };
 }
 
@@ -135,12 +133,19 @@ export async function moveLayer(context: StepContext): Promise<void> {
   );
 }
 
-export async function restoreDestination(context: StepContext): Promise<AgentResult<"destination.restore">> {
-  return context.checked.destinationAgent.call(
+/** @param pagesFrom the source's page server when the pages come after the commit */
+export async function restoreDestination(
+  context: StepContext,
+  pagesFrom: PageServer | null,
+): Promise<AgentResult<"destination.restore">> {
+  const { destination, destinationAgent } = context.checked;
+  const restored = await destinationAgent.call(
     "destination.restore",
-    { migration: context.id },
+    { migration: context.id, pagesFrom },
     { signal: context.signal, timeoutMs: limits.restore },
   );
+  for (const argv of restored.commands) context.tally.commands.push({ vm: destination.endpoint.name, argv });
+  return restored;
 }
 
 /** After the commit. No signal: nobody may cancel what is already the destination's. The agent is asked for anew, as the channel may have been cut. */
@@ -152,25 +157,4 @@ export async function resumeDestination(context: StepContext): Promise<void> {
     { timeoutMs: limits.quick },
   );
   context.clock.runsAgain();
-}
-
-export async function retireSource(context: StepContext): Promise<void> {
-  const { source, destination } = context.checked;
-  // Neither side waits for the other: the source VM may be the one that is dying.
-  const ends = await Promise.allSettled([
-    callAgent(source, "source.retire", context.id),
-    callAgent(destination, "destination.finish", context.id),
-  ]);
-  const failure = ends.find((end) => end.status === "rejected");
-  if (failure !== undefined) throw failure.reason;
-}
-
-/** A request whose only parameter is the migration, on a connection that may have to be made anew. */
-export async function callAgent(
-  vm: MigrationVm,
-  method: "source.retire" | "source.abort" | "destination.finish" | "destination.abort",
-  migration: string,
-): Promise<void> {
-  const agent = await vm.agent();
-  await agent.call(method, { migration }, { timeoutMs: limits.restore });
 }

@@ -45,9 +45,9 @@ export async function migrateWarp(run: StepRunner, context: StepContext, costs: 
       return opened;
     });
     await run.step("freeze", () => freezeSource(context));
-    const dumped = await run.step("dump", () => dumpSource(context, null));
+    const dumped = await run.step("dump", () => dumpSource(context, { kind: "none" }));
     const wanted = await run.step("transfer", () => transfer(context, dumped));
-    const { roots } = await run.step("restore", () => restoreDestination(context));
+    const { roots } = await run.step("restore", () => restoreDestination(context, null));
     await run.step("populate", () => populate(context, wanted));
     const facts = {
       ...sessions,

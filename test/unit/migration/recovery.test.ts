@@ -10,7 +10,9 @@ import { JournalStore } from "../../../src/migration/journals.js";
 import type { MigrationVm, MigrationWorld } from "../../../src/migration/ports.js";
 import { recoverAll } from "../../../src/migration/recovery.js";
 import type { State } from "../../../src/migration/states.js";
+import type { AgentResult } from "../../../src/protocol/agent.js";
 import type { RecoveryAction } from "../../../src/protocol/api.js";
+import type { MigrationMethod } from "../../../src/protocol/migration.js";
 import { startTimeOf } from "../../../src/vm/process.js";
 import { journalHead } from "../../support/requests.js";
 
@@ -37,21 +39,28 @@ interface Script {
   boot?: string;
   /** Errors by method; "slow" answers late. */
   fails?: Readonly<Record<string, MwarpError | "slow">>;
+  /** What `destination.finish` answers. */
+  end?: AgentResult<"destination.finish">;
 }
 
 function vmOf(
   name: string,
-  { identity = { pid: 7, startTime: name }, boot = `boot of ${name}`, fails = {} }: Script,
+  {
+    identity = { pid: 7, startTime: name },
+    boot = `boot of ${name}`,
+    fails = {},
+    end = { outcome: "runs", pid: 1 },
+  }: Script,
 ): MigrationVm {
-  const call = async (method: string): Promise<unknown> => {
+  const call = async (method: string, params: { source?: string }): Promise<unknown> => {
     if (method === "info") return { bootId: boot };
-    asked.push(`${name} ${method}`);
+    asked.push([name, method, ...(params.source === "gone" ? ["without the source"] : [])].join(" "));
     const failure = fails[method];
     if (failure === "slow") {
       await sleep(SLOW_MS);
       asked.push(`${name} has answered`);
     } else if (failure !== undefined) throw failure;
-    return {};
+    return method === "destination.finish" ? end : {};
   };
   return {
     endpoint: { name, ...identity },
@@ -66,12 +75,13 @@ async function recover(
   states: readonly State[],
   scripts: Readonly<Record<string, Script>>,
   vms: { from?: VmmIdentity; to?: VmmIdentity } = {},
+  method: MigrationMethod = "cold",
 ): Promise<RecoveryAction> {
   const store = new JournalStore(folder);
   const journal = Journal.create(store.path(ID), {
     ...journalHead,
     id: ID,
-    method: "cold",
+    method,
     vms: { from: { pid: 7, startTime: "vm-a" }, to: { pid: 7, startTime: "vm-b" }, ...vms },
     boots: { from: "boot of vm-a", to: "boot of vm-b" },
   });
@@ -201,5 +211,41 @@ describe("the record of an exchange", () => {
     journal.close();
     expect(readJournal(file)?.exchanging).toBe(true);
     expect(() => writeFileSync(exchangeFile(file), "", { flag: "wx" })).not.toThrow();
+  });
+});
+
+describe("recovery of a post-copy after its commit", () => {
+  const committed: State[] = [...upToHeld, "committed"];
+  const methods = (): string[] => asked.filter((line) => !line.endsWith("runs"));
+  const lost = { "vm-b": { end: { outcome: "lost", reason: "the connection broke" } } } as const;
+
+  it("clears the source only when the destination has the last page", async () => {
+    expect(await recover(committed, both, {}, "postcopy")).toMatchObject({
+      outcome: "committed",
+      vm: "vm-b",
+    });
+    expect(methods()).toEqual(["vm-b destination.resume", "vm-b destination.finish", "vm-a source.retire"]);
+    expect(state()).toBe("retired");
+  });
+
+  it("leaves the source as it is while pages may still come", async () => {
+    const fails = { "destination.finish": new MwarpError("MWARP_E_TIMEOUT", "the last page took longer") };
+    const action = await recover(committed, { "vm-a": {}, "vm-b": { fails } }, {}, "postcopy");
+    expect(action).toMatchObject({ outcome: "pending" });
+    expect(asked).not.toContain("vm-a source.retire");
+    expect(state()).toBe("resumed");
+  });
+
+  it("calls the container lost when its pages never came, and clears the source", async () => {
+    const action = await recover(committed, { "vm-a": {}, ...lost }, {}, "postcopy");
+    expect(action).toMatchObject({ outcome: "aborted", vm: null, message: "web ended with vm-a" });
+    expect(asked).toContain("vm-a source.retire");
+    expect(state()).toBe("lost");
+  });
+
+  it("asks the destination not to wait for a VM that has ended", async () => {
+    await recover(committed, { "vm-b": {} }, { from: ended }, "postcopy");
+    expect(asked).toContain("vm-b destination.finish without the source");
+    expect(state()).toBe("retired");
   });
 });

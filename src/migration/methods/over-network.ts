@@ -1,0 +1,124 @@
+/**
+ * Methods that send the pages over the VMs' network, through stock runc and CRIU, set up as an expert would: images lie on tmpfs,
+ * nothing is compressed, and pages go straight from the dump to the destination's tmpfs through CRIU's page server.
+ *
+ * `cold`: all of them while the container stands still. `precopy`: in rounds while it runs, then the rest. `postcopy`: it runs on
+ * the destination first, and they follow, those it asks for before the others (criu.org/Iterative_migration, /Lazy_migration).
+ */
+import { lazyBytes } from "../../criu/lazy.js";
+import type { PageServer } from "../../protocol/agent.js";
+import { PAGE_BYTES } from "../../units.js";
+import type { StepRunner } from "../runner.js";
+import {
+  dumpSource,
+  freezeSource,
+  limits,
+  moveLayer,
+  prepareBoth,
+  restoreDestination,
+  type StepContext,
+  sendImages,
+} from "./common.js";
+import { nextRound, type Round } from "./rounds.js";
+
+export async function migrateCold(run: StepRunner, context: StepContext): Promise<void> {
+  const server = await run.step("prepare", async () => {
+    await prepareBoth(context);
+    return startPageServer(context, { round: null, after: null });
+  });
+  await dumpAndRestore(run, context, server, null);
+}
+
+export async function migratePrecopy(run: StepRunner, context: StepContext): Promise<void> {
+  const { server, rounds } = await run.step("prepare", async () => {
+    await prepareBoth(context);
+    const rounds = await copyWhileRunning(context);
+    return { rounds, server: await startPageServer(context, { round: null, after: rounds }) };
+  });
+  await dumpAndRestore(run, context, server, rounds);
+}
+
+export async function migratePostcopy(run: StepRunner, context: StepContext): Promise<void> {
+  await run.step("prepare", () => prepareBoth(context));
+  await run.step("freeze", () => freezeSource(context));
+  const dumped = await run.step("dump", () => dumpSource(context, { kind: "lazy" }));
+  const pagesFrom = await run.step("transfer", async () => {
+    await sendImages(context, dumped.files);
+    await moveLayer(context);
+    return context.checked.sourceAgent.call(
+      "source.servePages",
+      { migration: context.id },
+      { signal: context.signal, timeoutMs: limits.quick },
+    );
+  });
+  await run.step("restore", () => restoreDestination(context, pagesFrom));
+  countNetwork(context, lazyBytes(dumped.files));
+  await run.step("commit", async (commit) => commit());
+}
+
+/** @param after the last round before; the pages that are as they were in it are not sent again */
+async function dumpAndRestore(
+  run: StepRunner,
+  context: StepContext,
+  server: PageServer,
+  after: number | null,
+): Promise<void> {
+  await run.step("freeze", () => freezeSource(context));
+  const dumped = await run.step("dump", () => dumpSource(context, { kind: "server", server, after }));
+  await run.step("transfer", async () => {
+    await sendImages(context, dumped.files);
+    await moveLayer(context);
+  });
+  const { pagesBytes } = await run.step("restore", () => restoreDestination(context, null));
+  countNetwork(context, pagesBytes);
+  await run.step("commit", async (commit) => commit());
+}
+
+/** Rounds until another one would not make the freeze shorter. Answers the number of the last. */
+async function copyWhileRunning(context: StepContext): Promise<number> {
+  const { tally, checked, id, signal } = context;
+  const done: Round[] = [];
+  for (let round: number | null = 1; round !== null; round = nextRound(done)) {
+    const begun = performance.now();
+    const server = await startPageServer(context, { round, after: round > 1 ? round - 1 : null });
+    const { command } = await checked.sourceAgent.call(
+      "source.preDump",
+      { migration: id, round, server },
+      { signal, timeoutMs: limits.transfer },
+    );
+    tally.commands.push({ vm: checked.source.endpoint.name, argv: command });
+    const { bytes } = await checked.destinationAgent.call(
+      "destination.received",
+      { migration: id, round },
+      { signal, timeoutMs: limits.transfer },
+    );
+    const finished = { bytes, time_ms: performance.now() - begun };
+    done.push(finished);
+    tally.rounds.push(finished);
+    countNetwork(context, bytes);
+  }
+  return done.length;
+}
+
+async function startPageServer(
+  { checked, tally, id, signal }: StepContext,
+  which: { round: number | null; after: number | null },
+): Promise<PageServer> {
+  const { server, command } = await checked.destinationAgent.call(
+    "destination.pageServer",
+    { migration: id, ...which },
+    { signal, timeoutMs: limits.quick },
+  );
+  tally.commands.push({ vm: checked.destination.endpoint.name, argv: command });
+  return server;
+}
+
+/** The pages went past the host: an agent says how much came. */
+function countNetwork({ tally }: StepContext, bytes: number): void {
+  tally.networkBytes += bytes;
+  tally.imageBytes += bytes;
+  // What was sent in a round and again later is one page of the container: the most that was sent at a time is nearest to it.
+  tally.memoryBytes = Math.max(tally.memoryBytes, bytes);
+  tally.memoryPages = Math.ceil(tally.memoryBytes / PAGE_BYTES);
+  tally.copiedPages = Math.ceil(tally.networkBytes / PAGE_BYTES);
+}

@@ -1,0 +1,83 @@
+/** The end of a migration after the commit: the destination has all that it needs, and the source is cleared. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { isMwarpError, MwarpError } from "../../errors.js";
+import type { MigrationMethod } from "../../protocol/migration.js";
+import type { MigrationVm } from "../ports.js";
+import { limits } from "./common.js";
+
+/** Above what an agent waits for the last page before it says that it takes longer (agent/migration/lazy-pages.ts), ms. */
+const FINISH_MS = 300_000;
+const LOOK_EVERY_MS = 500;
+
+export interface Ends {
+  readonly id: string;
+  readonly method: MigrationMethod;
+  /** Null when that VM has ended. */
+  readonly source: MigrationVm | null;
+  readonly destination: MigrationVm;
+}
+
+/**
+ * Neither side waits for the other, as the source VM may be the one that is dying; but with post-copy the source serves until
+ * the destination has the last page.
+ * @throws MWARP_E_CONTAINER_LOST when pages that the container needs will never come: it has ended
+ */
+export async function retireBoth({ id, method, source, destination }: Ends): Promise<void> {
+  const retire = async (): Promise<void> => {
+    if (source !== null) await callAgent(source, "source.retire", id);
+  };
+  if (method === "postcopy") {
+    // Also when the container is lost: what the source holds of it is of no use without the rest.
+    const [finished] = await Promise.allSettled([finishPostcopy(id, source, destination)]);
+    if (finished.status === "rejected" && !isMwarpError(finished.reason, "MWARP_E_CONTAINER_LOST"))
+      throw finished.reason;
+    await retire();
+    if (finished.status === "rejected") throw finished.reason;
+    return;
+  }
+  const ends = await Promise.allSettled([retire(), finish(id, source, destination)]);
+  const failure = ends.find((end) => end.status === "rejected");
+  if (failure !== undefined) throw failure.reason;
+}
+
+/** Waits for the last page, unless the VM that serves them ends. */
+async function finishPostcopy(
+  id: string,
+  source: MigrationVm | null,
+  destination: MigrationVm,
+): Promise<void> {
+  if (source === null) return finish(id, null, destination);
+  const watch = new AbortController();
+  const finished = finish(id, source, destination).finally(() => watch.abort());
+  const isGone = async (): Promise<"gone"> => {
+    while (!source.isGone()) await sleep(LOOK_EVERY_MS, undefined, { signal: watch.signal });
+    return "gone";
+  };
+  // What ends this watch is the end of the other.
+  const first = await Promise.race([finished, isGone().catch(() => finished)]);
+  if (first !== "gone") return;
+  // The agent gives up the first request for the second.
+  finished.catch(() => undefined);
+  await finish(id, null, destination);
+}
+
+async function finish(id: string, source: MigrationVm | null, destination: MigrationVm): Promise<void> {
+  const agent = await destination.agent();
+  const end = await agent.call(
+    "destination.finish",
+    { migration: id, source: source === null ? "gone" : "there" },
+    { timeoutMs: FINISH_MS },
+  );
+  if (end.outcome === "lost")
+    throw new MwarpError("MWARP_E_CONTAINER_LOST", `the container was ended: ${end.reason}`);
+}
+
+/** A request whose only parameter is the migration, on a connection that may have to be made anew. */
+export async function callAgent(
+  vm: MigrationVm,
+  method: "source.retire" | "source.abort" | "destination.abort",
+  migration: string,
+): Promise<void> {
+  const agent = await vm.agent();
+  await agent.call(method, { migration }, { timeoutMs: limits.restore });
+}

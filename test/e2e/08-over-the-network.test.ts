@@ -1,0 +1,240 @@
+/** The methods that stock CRIU has: cold, pre-copy and post-copy, every page sent over the VMs' network. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { MigrationListSchema } from "../../src/protocol/api.js";
+import { type MigrationReport, MigrationReportSchema } from "../../src/protocol/migration.js";
+import { PAGE_BYTES } from "../../src/units.js";
+import { Crashes, killVmm } from "../support/crash.js";
+import { useLab } from "../support/lab.js";
+import { expectOneOwner, expectTraceless } from "../support/one-owner.js";
+import { Workload } from "../support/workload.js";
+
+const MIB = 1024 ** 2;
+const methods = ["cold", "precopy", "postcopy"] as const;
+const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
+
+/** Everything of the stock tools that is not to outlive a migration. */
+async function expectNoCriu(lab: { guest(vm: string, ...argv: string[]): Promise<string> }): Promise<void> {
+  for (const vm of ["vm-a", "vm-b"]) {
+    expect(await lab.guest(vm, "sh", "-c", "pgrep -a criu; pgrep -a runc; true"), vm).toBe("");
+    expect(
+      await lab.guest(vm, "sh", "-c", "ls -d /run/mwarp-guest/migrations/*/round-* 2>/dev/null; true"),
+    ).toBe("");
+  }
+}
+
+describe("a migration over the network", () => {
+  const host = useLab({ memory: "2G" });
+
+  it.each([
+    ["edge", ["edge", "128", "scattered"]],
+    ["pattern", ["pattern", "128", "thp"]],
+    ["cow", ["cow", "48", "3"]],
+  ] as const)("moves %s by each method with every page right, and copies every page", async (_, argv) => {
+    const workload = await Workload.run(host.lab, "vm-a", "network", argv);
+    let to = "vm-b";
+    for (const method of methods) {
+      const report = await workload.migrate(to, ["--method", method]);
+      await workload.verify();
+      expect(report).toMatchObject({ method, backend: null, stun_ms: { source: 0, destination: 0 } });
+      expect(report.memory.remapped_pages).toBe(0);
+      // Zero pages are not dumped; all else of the least of these workloads is.
+      expect(report.memory.copied_pages).toBeGreaterThan(10_000);
+      expect(report.memory.network_bytes).toBeGreaterThan(40 * MIB);
+      // The images without page contents are all that went through the agents.
+      expect(report.memory.channel_bytes).toBeLessThan(4 * MIB);
+      to = other(to);
+    }
+    await workload.remove();
+    await expectNoCriu(host.lab);
+  });
+
+  it("sends an idle container once before the freeze, and next to nothing after it", async () => {
+    const workload = await Workload.run(host.lab, "vm-a", "idle", ["pattern", "96", "thp"]);
+    const { rounds, memory, commands } = await workload.migrate("vm-b", ["--method", "precopy"]);
+    expect(rounds.length).toBeGreaterThanOrEqual(2);
+    expect(rounds[0]!.bytes).toBeGreaterThan(96 * MIB);
+    expect(rounds.at(-1)!.bytes).toBeLessThan(8 * MIB);
+    const before = rounds.reduce((sum, { bytes }) => sum + bytes, 0);
+    expect(memory.network_bytes - before).toBeLessThan(8 * MIB);
+    // What was typed for it, for people who would rather do it by hand.
+    const typed = commands.map(({ argv }) => argv.join(" "));
+    expect(typed.filter((line) => line.includes("--pre-dump")).length).toBe(rounds.length);
+    expect(typed.filter((line) => line.startsWith("criu page-server")).length).toBe(rounds.length + 1);
+    await workload.verify();
+    await workload.remove();
+  });
+
+  it("gives up another round when the container writes as fast as it is sent", async () => {
+    const workload = await Workload.run(host.lab, "vm-a", "busy", ["edge", "96", "thp"]);
+    const { rounds, memory } = await workload.migrate("vm-b", ["--method", "precopy"]);
+    expect(rounds.length).toBeLessThan(16);
+    const before = rounds.reduce((sum, { bytes }) => sum + bytes, 0);
+    // It wrote all the while: the freeze had to send much of it again.
+    expect(memory.network_bytes - before).toBeGreaterThan(20 * MIB);
+    await workload.verify();
+    await workload.remove();
+  });
+
+  it("resumes a container before its pages are there, and its source is cleared when they are", async () => {
+    const workload = await Workload.run(host.lab, "vm-a", "later", ["pattern", "256", "thp"]);
+    const { time_ms, memory } = await workload.migrate("vm-b", ["--method", "postcopy"]);
+    expect(memory.network_bytes).toBeGreaterThan(256 * MIB);
+    expect(time_ms.phases.retire).toBeGreaterThan(0);
+    await workload.verify();
+    await expectTraceless(host.lab, "vm-a", "pattern", await workload.spec());
+    await workload.remove();
+  });
+
+  it("shows in the history beside a warp, with the phases of each", async () => {
+    const workload = await Workload.run(host.lab, "vm-a", "both", ["pattern", "64", "thp"]);
+    await workload.migrate("vm-b", ["--method", "cold"]);
+    await workload.migrate("vm-a", ["--method", "warp"]);
+    const { migrations } = await host.lab.mwarp.json(MigrationListSchema, ["history"]);
+    const mine = migrations.filter(({ request }) => request.container === "both");
+    expect(mine.map(({ request, state }) => [request.method, state]).sort()).toEqual([
+      ["cold", "done"],
+      ["warp", "done"],
+    ]);
+    for (const { report } of mine) {
+      const { total, downtime, phases } = report!.time_ms;
+      expect(downtime).toBeGreaterThan(0);
+      expect(total).toBeGreaterThanOrEqual(downtime);
+      const sum = Object.values(phases).reduce((all, one) => all + one, 0);
+      expect(sum).toBeLessThanOrEqual(total * 1.02 + 5);
+    }
+    await workload.remove();
+  });
+});
+
+describe("a migration over the network that goes wrong", () => {
+  const host = useLab({ memory: "1536M" });
+  let crashes: Crashes;
+  let workload: Workload;
+  beforeAll(async () => {
+    crashes = new Crashes(host.lab);
+    workload = await Workload.run(host.lab, "vm-a", "edge", ["edge", "192", "thp"]);
+    await crashes.begin();
+  });
+  afterEach(() => crashes.disarm());
+
+  const ended = (text: string): MigrationReport => MigrationReportSchema.parse(JSON.parse(text));
+
+  it("leaves a container in a round that was interrupted running, and it moves afterwards", async () => {
+    const from = await workload.vm();
+    const command = crashes.mwarp.start(["migrate", "edge", "--to", other(from), "--method", "precopy"]);
+    await command.seen(/prepare/);
+    await host.lab.guest(
+      from,
+      "sh",
+      "-c",
+      "i=0; until pgrep -x criu || [ $i -gt 500 ]; do i=$((i+1)); sleep 0.02; done",
+    );
+    command.process.kill("SIGINT");
+    expect((await command.finished).exit).toBe(7);
+    expect(await expectOneOwner(workload, ["vm-a", "vm-b"])).toBe(from);
+    await expectNoCriu(host.lab);
+    await workload.migrate(other(from), ["--method", "precopy"]);
+    await workload.verify();
+  });
+
+  it.each([
+    ["precopy", "source"],
+    ["precopy", "destination"],
+    ["postcopy", "source"],
+    ["postcopy", "destination"],
+  ] as const)("rolls a %s back when CRIU dies on the %s before the commit", async (method, side) => {
+    const from = await workload.vm();
+    const args = ["edge", "--to", other(from), "--method", method, "--json"];
+    const held = await crashes.startAndHold(args, side === "source" ? "dumped" : "held");
+    await crashes.killIn(side === "source" ? from : other(from), "criu", "one at least");
+    held.release();
+    const report = ended((await held.finished).stdout);
+    // Held by the freezer, restored tasks need CRIU no more, unless their pages are still to come.
+    if (method === "precopy" && side === "destination") expect(report.outcome).toBe("committed");
+    else expect([report.outcome, await workload.vm()]).toEqual(["aborted", from]);
+    await expectOneOwner(workload, ["vm-a", "vm-b"]);
+    await expectNoCriu(host.lab);
+  });
+
+  it.each(["transferred", "held"] as const)(
+    "rolls a postcopy back at %s, when the source serves its pages",
+    async (state) => {
+      const from = await workload.vm();
+      crashes.arm(`fail:${state}`);
+      const end = await crashes.mwarp.run([
+        "migrate",
+        "edge",
+        "--to",
+        other(from),
+        "--method",
+        "postcopy",
+        "--json",
+      ]);
+      expect(ended(end.stdout).outcome).toBe("aborted");
+      crashes.disarm();
+      expect(await expectOneOwner(workload, ["vm-a", "vm-b"])).toBe(from);
+      await expectNoCriu(host.lab);
+    },
+  );
+
+  it.each([
+    ["precopy", "prepared"],
+    ["postcopy", "transferred"],
+    ["postcopy", "committed"],
+    ["postcopy", "resumed"],
+  ] as const)("settles a %s whose daemon dies when it is %s", async (method, state) => {
+    const from = await workload.vm();
+    crashes.arm(`kill:${state}`);
+    const end = await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--method", method]);
+    expect(end.exit).toBe(8);
+    crashes.disarm();
+    await crashes.settle();
+    const committed = state === "committed" || state === "resumed";
+    expect(await expectOneOwner(workload, ["vm-a", "vm-b"])).toBe(committed ? other(from) : from);
+    await expectNoCriu(host.lab);
+  });
+
+  it("ends a container whose pages will never come, before it reads zeros in their place", async () => {
+    const big = await Workload.run(host.lab, "vm-a", "big", ["pattern", "512", "thp"]);
+    const spec = await big.spec();
+    const held = await crashes.startAndHold(
+      ["big", "--to", "vm-b", "--method", "postcopy", "--json"],
+      "resumed",
+    );
+    // The link to the pages breaks: CRIU ends, and with it all that would wait for them.
+    await host.lab.guest("vm-b", "sh", "-c", "pkill -9 -f '^criu lazy-pages'");
+    await sleep(500);
+    held.release();
+    const report = ended((await held.finished).stdout);
+    expect(report.error).toMatchObject({ code: "MWARP_E_CONTAINER_LOST" });
+    expect(crashes.lastState()).toBe("lost");
+    const { containers } = await host.lab.daemon.containers();
+    expect(containers.filter(({ container }) => container.spec.name === "big")).toMatchObject([
+      { vm: "vm-b", container: { status: "exited" } },
+    ]);
+    expect((await big.lines()).join("\n")).not.toContain("BAD");
+    await expectTraceless(host.lab, "vm-a", "pattern", spec);
+    await big.remove();
+    await expectNoCriu(host.lab);
+  });
+
+  it("says that a container is lost when the VM that still serves its pages is killed", async () => {
+    const big = await Workload.run(host.lab, "vm-a", "big", ["pattern", "512", "thp"]);
+    if ((await workload.vm()) === "vm-a") await workload.migrate("vm-b");
+    const pid = await crashes.vmPid("vm-a");
+    const held = await crashes.startAndHold(
+      ["big", "--to", "vm-b", "--method", "postcopy", "--json"],
+      "resumed",
+    );
+    await killVmm(pid);
+    held.release();
+    const report = ended((await held.finished).stdout);
+    expect(report.error).toMatchObject({ code: "MWARP_E_CONTAINER_LOST" });
+    expect(report.error!.message).toContain("source VM ended");
+    expect((await big.lines()).join("\n")).not.toContain("BAD");
+    // The neighbour there goes on.
+    await workload.verify();
+    expect(report.memory.network_bytes / PAGE_BYTES).toBeGreaterThan(0);
+  });
+});
