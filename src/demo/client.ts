@@ -1,6 +1,6 @@
 /** The demo's side of its client process. */
 import { MwarpError } from "../errors.js";
-import { ClientProcess, type Progress } from "../lab/index.js";
+import { ClientProcess, insideNamespace, type Progress } from "../lab/index.js";
 import { distFile } from "../paths.js";
 import {
   type CheckResult,
@@ -23,7 +23,7 @@ export class DemoClient implements AsyncDisposable {
         what: "the demo's client",
         file: distFile("demo", "client-main.js"),
         args: [host, String(port)],
-        namespace,
+        prefix: insideNamespace(namespace),
         limitMs: LIMIT_MS,
         signal,
       }),

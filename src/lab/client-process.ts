@@ -6,7 +6,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { MwarpError } from "../errors.js";
 import { AnswerSchema } from "./client-messages.js";
-import { insideNamespace } from "./network.js";
 
 export type Progress = (done: number) => void;
 
@@ -16,8 +15,8 @@ export interface ClientProgram {
   /** The JavaScript file. */
   readonly file: string;
   readonly args: readonly string[];
-  /** Network namespace by its name. */
-  readonly namespace: string;
+  /** What the command line begins with: `insideNamespace(NAME)`. */
+  readonly prefix: readonly string[];
   /** No answer takes longer, ms; a client that does not answer has hung. */
   readonly limitMs: number;
   /** Kills the client when it aborts. */
@@ -42,11 +41,9 @@ export class ClientProcess<Request> implements AsyncDisposable {
   private lastWords = "";
 
   constructor(private readonly program: ClientProgram) {
-    const { namespace, file, args, signal } = program;
-    const [nsenter, ...inside] = insideNamespace(namespace);
-    const child = spawn(nsenter, [...inside, process.execPath, file, ...args], {
-      stdio: ["pipe", "pipe", "pipe"],
-    });
+    const { prefix, file, args, signal } = program;
+    const [command, ...words] = [...prefix, process.execPath, file, ...args];
+    const child = spawn(command, words, { stdio: ["pipe", "pipe", "pipe"] });
     this.child = child;
     createInterface({ input: child.stdout }).on("line", (line) => this.receive(line));
     child.stderr.on("data", (data: Buffer) => {

@@ -2,6 +2,7 @@
 export { ClientProcess, type Progress } from "./client-process.js";
 export { labDown } from "./down.js";
 export { knownKvmVerdict } from "./kvm.js";
+export { insideNamespace } from "./network.js";
 export type { LabOptions } from "./options.js";
 export { missingPackages } from "./packages.js";
 export type { LabProgress } from "./progress.js";

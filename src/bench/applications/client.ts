@@ -1,6 +1,6 @@
 /** A session's side of its client process. */
 import { MwarpError } from "../../errors.js";
-import { ClientProcess } from "../../lab/index.js";
+import { ClientProcess, insideNamespace } from "../../lab/index.js";
 import { distFile } from "../../paths.js";
 import {
   type ClientOptions,
@@ -27,7 +27,7 @@ export class ApplicationClient implements AsyncDisposable {
       what: `the client of ${options.application}`,
       file: distFile("bench", "applications", "client-main.js"),
       args: [JSON.stringify(options)],
-      namespace,
+      prefix: insideNamespace(namespace),
       limitMs: LIMIT_MS,
       signal,
     });

@@ -2,14 +2,14 @@
 import { loadavg } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DaemonClient } from "../../daemon/client.js";
-import { isMwarpError, MwarpError } from "../../errors.js";
-import type { LabStatus } from "../../lab/index.js";
+import { MwarpError } from "../../errors.js";
 import type { BackendChoice, MigrationMethod, MigrationReport } from "../../protocol/migration.js";
 import { migrate } from "../migrate.js";
 import type { Application, ApplicationRecord, Backing } from "../records.js";
 import { ApplicationClient } from "./client.js";
 import type { Faults } from "./client-protocol.js";
 import { monotonicMs } from "./clock.js";
+import { type ApplicationLab, containerName, removeContainer, startContainer } from "./container.js";
 import { programs } from "./programs.js";
 import { checkWindow } from "./timeline.js";
 
@@ -20,11 +20,6 @@ const WARM_UP_MS = 1_000;
 /** TCP waits up to two minutes between two tries (TCP_RTO_MAX). */
 const ANSWERS_MS = 130_000;
 const ROLLBACK_TRIES_MS = 10_000;
-
-/** What a session needs to know of a lab; a `LabStatus` has it. */
-export interface ApplicationLab extends Pick<LabStatus, "namespace" | "rootfs"> {
-  readonly vms: readonly { readonly endpoint: { readonly name: string } }[];
-}
 
 export interface SessionOptions {
   readonly application: Application;
@@ -89,7 +84,7 @@ export class ApplicationSession implements AsyncDisposable {
       return new ApplicationSession(settings, client, vms[0], description);
     } catch (error) {
       await client?.[Symbol.asyncDispose]();
-      await removeContainer(daemon, nameOf(application));
+      await removeContainer(daemon, application);
       throw error;
     }
   }
@@ -99,16 +94,16 @@ export class ApplicationSession implements AsyncDisposable {
    * @throws the report's error when the container was not moved; MWARP_E_INTERNAL when the client broke; MWARP_E_CANCELLED
    */
   async measure(method: MigrationMethod, round: number): Promise<ApplicationRecord> {
-    const { application, backing, signal, onProgress, vms } = this.#settings;
+    const { application, backing, onProgress, vms } = this.#settings;
     const { windowBeforeMs: before, windowAfterMs: after, intervalMs: interval } = this.#settings;
     const to = vms.find((vm) => vm !== this.#vm)!;
     const [load] = loadavg();
     onProgress(`${application}: ${method} ${this.#vm} -> ${to}`, null);
     await this.#client.resume();
-    await sleep(WARM_UP_MS + before, undefined, { signal });
+    await this.#rest(WARM_UP_MS + before);
     const zero = monotonicMs();
     const report = await this.#move(method, to);
-    await sleep(Math.max(0, zero + after - monotonicMs()), undefined, { signal });
+    await this.#rest(zero + after - monotonicMs());
     const timeline = await this.#client.timeline({ zero, before, after, interval });
     const faults = await this.#settle(ANSWERS_MS);
     return {
@@ -129,12 +124,12 @@ export class ApplicationSession implements AsyncDisposable {
   /** Ends client and container. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#client[Symbol.asyncDispose]();
-    await removeContainer(this.#settings.daemon, nameOf(this.#settings.application));
+    await removeContainer(this.#settings.daemon, this.#settings.application);
   }
 
   async #move(method: MigrationMethod, to: string): Promise<MigrationReport> {
     const { daemon, backend, signal, application } = this.#settings;
-    const container = nameOf(application);
+    const container = containerName(application);
     const report = await migrate(daemon, { container, to, method, backend }, signal);
     if (report.outcome === "committed") {
       this.#vm = to;
@@ -143,6 +138,14 @@ export class ApplicationSession implements AsyncDisposable {
     // The next measurement begins with a client at rest.
     await this.#settle(ROLLBACK_TRIES_MS);
     throw failureOf(report);
+  }
+
+  async #rest(ms: number): Promise<void> {
+    try {
+      await sleep(Math.max(0, ms), undefined, { signal: this.#settings.signal });
+    } catch (cause) {
+      throw new MwarpError("MWARP_E_CANCELLED", "interrupted", { cause });
+    }
   }
 
   #settle(timeoutMs: number): Promise<Faults> {
@@ -163,52 +166,6 @@ function settingsOf(options: SessionOptions): Settings {
     interval: settings.intervalMs,
   });
   return { ...settings, namespace, vms: vms.slice(0, 2).map(({ endpoint }) => endpoint.name) };
-}
-
-const nameOf = (application: Application): string => `bench-${application}`;
-
-/** Starts the container in both VMs, one after the other; the one that stays is in the first. Gives its address. */
-async function startContainer(settings: Settings): Promise<string> {
-  const { application, bytes, daemon, lab, signal, vms } = settings;
-  const program = programs[application];
-  const name = nameOf(application);
-  const rootfs = program.rootfs(lab);
-  try {
-    let address = "";
-    for (const vm of vms.toReversed()) {
-      await removeContainer(daemon, name);
-      const listing = await daemon.run(
-        {
-          name,
-          vm,
-          source: {
-            kind: "rootfs",
-            directory: rootfs.directory,
-            argv: program.command(program.port, bytes),
-          },
-          env: [],
-          workdir: null,
-          memoryLimitBytes: null,
-          ipv4: null,
-          mac: null,
-          hostname: null,
-        },
-        signal,
-      );
-      address = listing.container.spec.network.ipv4;
-    }
-    return address;
-  } finally {
-    rootfs.end();
-  }
-}
-
-async function removeContainer(daemon: DaemonClient, name: string): Promise<void> {
-  try {
-    await daemon.remove(name, { force: true });
-  } catch (error) {
-    if (!isMwarpError(error, "MWARP_E_CONTAINER_UNKNOWN")) throw error;
-  }
 }
 
 function failureOf({ error, outcome }: MigrationReport): MwarpError {
