@@ -35,7 +35,8 @@ export function loadStatements({ branches, tellers, accounts }: Scale): string[]
     "ALTER TABLE pgbench_branches ADD PRIMARY KEY (bid)",
     "ALTER TABLE pgbench_tellers ADD PRIMARY KEY (tid)",
     "ALTER TABLE pgbench_accounts ADD PRIMARY KEY (aid)",
-    "VACUUM ANALYZE",
+    "VACUUM ANALYZE pgbench_branches, pgbench_tellers, pgbench_accounts, pgbench_history",
+    "CHECKPOINT",
   ];
 }
 

@@ -48,8 +48,9 @@ const redisCommand = (port: number): string[] => [
 
 /**
  * What is set differs from PostgreSQL's defaults where they are for a larger machine. Shared buffers hold all of the data; they
- * are shared memory, and the files of the cluster are the container's writable layer: both travel beside the warp. No autovacuum,
- * which would come into one window and not into another; and none of the processes that nothing here uses.
+ * are shared memory, and the files of the cluster are the container's writable layer: both travel beside the warp. Log segments are
+ * therefore not kept for later use, which on an overlay of tmpfs saves nothing. No autovacuum, which would come into one window and
+ * not into another; and none of the processes that nothing here uses.
  */
 const postgresSettings = {
   listen_addresses: "*",
@@ -58,6 +59,9 @@ const postgresSettings = {
   max_connections: "20",
   max_wal_size: "8MB",
   min_wal_size: "2MB",
+  wal_recycle: "off",
+  wal_init_zero: "off",
+  checkpoint_warning: "0",
   wal_level: "minimal",
   max_wal_senders: "0",
   max_logical_replication_workers: "0",
