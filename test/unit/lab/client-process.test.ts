@@ -1,8 +1,9 @@
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { ClientProcess } from "../../../src/lab/client-process.js";
+import { projectRoot } from "../../support/mwarp.js";
 
-const file = path.join(import.meta.dirname, "answering-client.mjs");
+const file = path.join(projectRoot, "test/support/answering-client.mjs");
 
 function start(limitMs = 5_000, signal = new AbortController().signal): ClientProcess<string> {
   return new ClientProcess({
