@@ -17,11 +17,13 @@ AGENT       := $(shell find src/agent src/protocol src/units.ts src/errors.ts -n
 VMM_C       := $(wildcard native/vmm/*.c)
 GUEST_C     := $(wildcard native/guest/*.c)
 HOST_C      := $(wildcard native/host/*.c)
+MEMORY_C    := $(wildcard native/memory/*.c)
 WORKLOADS_C := $(wildcard test/workloads/*.c)
 
 NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
            $(if $(GUEST_C),dist/native/mwarp-guest) \
            $(if $(HOST_C),dist/native/warp-copy.node) \
+           $(if $(MEMORY_C),dist/native/mwarp-memory) \
            dist/native/mwarp-bench-touch
 BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
 WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
@@ -66,6 +68,10 @@ dist/native/mwarp-guest: $(GUEST_C) $(wildcard native/guest/*.h)
 dist/native/warp-copy.node: $(HOST_C) $(wildcard native/host/*.h) $(MODULES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -fPIC -shared -I node_modules/node-api-headers/include -o $@ $(HOST_C) -lpthread
+
+dist/native/mwarp-memory: $(MEMORY_C)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -o $@ $(MEMORY_C)
 
 dist/native/mwarp-bench-touch: native/bench/touch/touch.c
 	@mkdir -p $(@D)

@@ -33,6 +33,8 @@ export const daemonLockFile = (env?: Environment): string => join(runDir(env), "
 export const daemonLogFile = (env?: Environment): string => join(stateDir(env), "daemon.log");
 /** Finished migrations' reports. */
 export const historyDir = (env?: Environment): string => join(stateDir(env), "history");
+/** What exchanging memory costs on this host, as measured. */
+export const costsFile = (env?: Environment): string => join(stateDir(env), "costs.json");
 /** Root file system archives by digest. */
 export const rootfsCacheDir = (env?: Environment): string => join(cacheDir(env), "rootfs");
 

@@ -5,8 +5,9 @@
  * CRIU that fails (its connection broke, it was killed) would do just that to a container that runs. Held
  * here too, the tasks only wait, and are ended before this program lets go.
  *
- * Files in JOB besides those of a job: `hold` asks for the hold, `held` says that it is there; `give-up`
- * says that the pages will never come. The descriptors are fetched anew at each look, as tasks that fork get
+ * Files in JOB besides those of a job: `hold` asks for the hold, `held` says that it is there; `failed` has
+ * CRIU's exit code as soon as it is known; `ask` is taken away while CRIU lives; `give-up` says that the pages
+ * will never come. The descriptors are fetched anew at each look, as tasks that fork get
  * new ones and those of tasks that have all their pages must go: a task that forks and a CRIU that dies
  * within one such span are not covered.
  */
@@ -43,6 +44,14 @@ static int is_there(const struct keeper *keeper, const char *name)
 
     snprintf(path, sizeof path, "%s/%s", keeper->job, name);
     return access(path, F_OK) == 0;
+}
+
+static void remove_file(const struct keeper *keeper, const char *name)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s/%s", keeper->job, name);
+    (void)unlink(path);
 }
 
 static int is_userfaultfd(const char *directory, const char *name)
@@ -128,6 +137,8 @@ static int serve(struct keeper *keeper)
 
         if (ready > 0) break;
         if (ready < 0 && errno != EINTR) return -errno;
+        /* CRIU was alive a moment ago, and that is the answer. */
+        remove_file(keeper, "ask");
         if (is_there(keeper, "give-up")) {
             end_container(keeper);
             kill(keeper->criu, SIGKILL);
@@ -140,7 +151,10 @@ static int serve(struct keeper *keeper)
     }
     while (waitpid(keeper->criu, &status, 0) < 0)
         if (errno != EINTR) return -errno;
-    if (exit_code(status) != 0 && is_there(keeper, "hold")) end_container(keeper);
+    if (exit_code(status) == 0) return 0;
+    /* Said before it is acted on: nobody is to commit to tasks that are about to end. */
+    write_number(keeper->job, "failed", exit_code(status));
+    if (is_there(keeper, "hold")) end_container(keeper);
     return exit_code(status);
 }
 

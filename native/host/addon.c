@@ -4,14 +4,18 @@
  *
  *   copy(sourcePid, destinationPid, sourceAddresses: Float64Array, destinationAddresses: Float64Array,
  *        pages: Uint32Array): Promise<number>      bytes copied; rejects with { code, side, index }
+ *   mapFile(path, writable): External | string     a mapping, or the name of the error
+ *   unmapFile(External): undefined
+ *   copyMapped(sources: External[], sourceFile: Uint32Array, sourceOffset: Float64Array, destinations: External[],
+ *              destinationFile: Uint32Array, destinationAt: Float64Array, destinationPid, pages: Uint32Array)
+ *              as `copy`; without destinations, destinationAt holds addresses of destinationPid, else offsets
  *   punch(path, offset, bytes): string | null      name of the error; frees a range of a memory file
- *   measure(pages, runPages, hostPageBytes): { remapNs, touchNs, copyNs } | null
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
 #include <node_api.h>
 
-#include "copy.h"
+#include "mapping.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,12 +34,16 @@ struct job {
     napi_deferred deferred;
     struct mw_copy copy;
     struct mw_extent *extents;
+    /* Held for as long as the work runs. */
+    struct mw_mapping *mappings[2 * MW_MAX_MAPPINGS];
+    size_t mapping_count;
     int rc;
 };
 
 static void job_free(struct job *job)
 {
     if (job == NULL) return;
+    for (size_t i = 0; i < job->mapping_count; i++) mw_mapping_release(job->mappings[i]);
     free(job->extents);
     free(job);
 }
@@ -181,35 +189,88 @@ static napi_value copy(napi_env env, napi_callback_info info)
     return promise;
 }
 
-static bool set_number(napi_env env, napi_value object, const char *name, uint64_t number)
-{
-    napi_value value;
+/* One side of copyMapped: its mappings, and for each extent which and where. */
+struct mapped_side {
+    struct mw_mapping **mappings;
+    uint32_t count;
+    const uint32_t *file;
+    const double *at;
+};
 
-    return napi_create_double(env, (double)number, &value) == napi_ok &&
-           napi_set_named_property(env, object, name, value) == napi_ok;
+static bool take_mappings(napi_env env, napi_value array, struct job *job, struct mapped_side *side)
+{
+    napi_value element;
+
+    if (napi_get_array_length(env, array, &side->count) != napi_ok || side->count > MW_MAX_MAPPINGS)
+        return false;
+    side->mappings = job->mappings + job->mapping_count;
+    for (uint32_t i = 0; i < side->count; i++) {
+        if (napi_get_element(env, array, i, &element) != napi_ok) return false;
+        struct mw_mapping *mapping = mw_mapping_hold(env, element);
+        if (mapping == NULL) return false;
+        job->mappings[job->mapping_count++] = mapping;
+    }
+    return true;
 }
 
-static napi_value measure(napi_env env, napi_callback_info info)
+static bool resolve(const struct mapped_side *side, size_t index, uint64_t bytes, uint64_t *address)
 {
-    uint32_t numbers[3];
-    struct mw_costs costs;
-    size_t argc = 3;
-    napi_value argv[3], result;
+    if (side->count == 0) return get_address(side->at[index], bytes, address);
+    return side->file[index] < side->count &&
+           mw_mapping_resolve(side->mappings[side->file[index]], side->at[index], bytes, address);
+}
 
-    if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 3)
-        return throw_type(env, "measure takes pages, pages of a run and bytes of a host page");
-    for (int i = 0; i < 3; i++)
-        if (napi_get_value_uint32(env, argv[i], &numbers[i]) != napi_ok)
-            return throw_type(env, "measure takes three numbers");
-    int rc = mw_measure_costs(numbers[0], numbers[1], numbers[2], &costs);
-    if (rc == -EINVAL)
-        return throw_type(env, "runs must divide the pages into a power of two, and be whole host pages");
-    if (rc < 0) return napi_get_null(env, &result) == napi_ok ? result : NULL;
-    if (napi_create_object(env, &result) != napi_ok || !set_number(env, result, "remapNs", costs.remap_ns) ||
-        !set_number(env, result, "touchNs", costs.touch_ns) ||
-        !set_number(env, result, "copyNs", costs.copy_ns))
-        return NULL;
-    return result;
+static bool take_mapped(struct job *job, const struct mapped_side *from, const struct mapped_side *to,
+                        const uint32_t *pages, size_t count)
+{
+    job->extents = calloc(count > 0 ? count : 1, sizeof(*job->extents));
+    if (job->extents == NULL || from->count == 0) return false;
+    for (size_t i = 0; i < count; i++) {
+        struct mw_extent *extent = &job->extents[i];
+
+        extent->bytes = (uint64_t)pages[i] * MW_PAGE_BYTES;
+        if (extent->bytes == 0 || !resolve(from, i, extent->bytes, &extent->source) ||
+            !resolve(to, i, extent->bytes, &extent->destination))
+            return false;
+    }
+    /* Written to by this process's own stores, they must be mapped for it. */
+    for (uint32_t i = 0; i < to->count; i++)
+        if (!to->mappings[i]->writable) return false;
+    job->copy.way = to->count == 0 ? MW_WRITE : MW_STREAM;
+    job->copy.extents = job->extents;
+    job->copy.count = count;
+    return true;
+}
+
+static napi_value copy_mapped(napi_env env, napi_callback_info info)
+{
+    size_t argc = 8, lengths[5];
+    napi_value argv[8], promise;
+    struct mapped_side from = {0}, to = {0};
+    void *from_file, *from_at, *to_file, *to_at, *pages;
+
+    if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 8 ||
+        !get_array(env, argv[1], napi_uint32_array, &from_file, &lengths[0]) ||
+        !get_array(env, argv[2], napi_float64_array, &from_at, &lengths[1]) ||
+        !get_array(env, argv[4], napi_uint32_array, &to_file, &lengths[2]) ||
+        !get_array(env, argv[5], napi_float64_array, &to_at, &lengths[3]) ||
+        !get_array(env, argv[7], napi_uint32_array, &pages, &lengths[4]))
+        return throw_type(env, "copyMapped takes two lists of mappings, a pid and five typed arrays");
+    for (int i = 1; i < 5; i++)
+        if (lengths[i] != lengths[0]) return throw_type(env, "the typed arrays must be of one length");
+    struct job *job = calloc(1, sizeof(*job));
+    if (job == NULL) return throw_type(env, "out of memory");
+    from.file = from_file, from.at = from_at, to.file = to_file, to.at = to_at;
+    if (!get_pid(env, argv[6], &job->copy.destination_pid) || !take_mappings(env, argv[0], job, &from) ||
+        !take_mappings(env, argv[3], job, &to) || !take_mapped(job, &from, &to, pages, lengths[0])) {
+        job_free(job);
+        return throw_type(env, "a pid, mapping or extent is none, or lies outside its mapping");
+    }
+    if (!queue_job(env, job, &promise)) {
+        job_free(job);
+        return throw_type(env, "the copy cannot be queued");
+    }
+    return promise;
 }
 
 static int punch_file(const char *path, double offset, double bytes)
@@ -249,10 +310,12 @@ static napi_value init(napi_env env, napi_value exports)
     const napi_property_descriptor functions[] = {
         {"copy", NULL, copy, NULL, NULL, NULL, napi_enumerable, NULL},
         {"punch", NULL, punch, NULL, NULL, NULL, napi_enumerable, NULL},
-        {"measure", NULL, measure, NULL, NULL, NULL, napi_enumerable, NULL},
+        {"copyMapped", NULL, copy_mapped, NULL, NULL, NULL, napi_enumerable, NULL},
+        {"mapFile", NULL, mw_map_file, NULL, NULL, NULL, napi_enumerable, NULL},
+        {"unmapFile", NULL, mw_unmap_file, NULL, NULL, NULL, napi_enumerable, NULL},
     };
 
-    if (napi_define_properties(env, exports, 3, functions) != napi_ok) return NULL;
+    if (napi_define_properties(env, exports, 5, functions) != napi_ok) return NULL;
     return exports;
 }
 

@@ -9,6 +9,7 @@
 
 #define MW_PAGE_BYTES 4096u
 
+/* Addresses are those of the process that the way of copying names. */
 struct mw_extent {
     uint64_t source;
     uint64_t destination;
@@ -17,7 +18,18 @@ struct mw_extent {
 
 enum mw_side { MW_SIDE_SOURCE, MW_SIDE_DESTINATION };
 
+enum mw_way {
+    /* Through a buffer, from one process's addresses to the other's: nothing is mapped here. */
+    MW_BOUNCE,
+    /* Straight from a mapping of the source's file to the destination's addresses, by the kernel. */
+    MW_WRITE,
+    /* Straight from mapping to mapping, by this process, with stores that go past the caches. */
+    MW_STREAM,
+};
+
 struct mw_copy {
+    enum mw_way way;
+    /* 0 where the way needs none. */
     pid_t source_pid;
     pid_t destination_pid;
     const struct mw_extent *extents;
@@ -30,22 +42,12 @@ struct mw_copy {
 };
 
 /*
- * Copies all extents, in order. -EFAULT when a page of either process is not mapped, -ESRCH when a process is
- * gone, -ENOMEM without a bounce buffer. What was copied before an error stays copied.
+ * Copies all extents, in order. -EFAULT when a page of either side cannot be reached, -ESRCH when a process is
+ * gone, -ENOMEM without a buffer. What was copied before an error stays copied.
  */
 int mw_copy_extents(struct mw_copy *copy);
 
-struct mw_costs {
-    uint64_t remap_ns;
-    uint64_t touch_ns;
-    uint64_t copy_ns;
-};
-
-/*
- * Measures, on two memory files of this process, exchanging `pages` pages in runs of `run_pages` in scattered
- * order, touching them again, and copying as many. -EINVAL for sizes that do not fit, -ENOMEM or another
- * errno when the memory cannot be had.
- */
-int mw_measure_costs(size_t pages, size_t run_pages, size_t host_page_bytes, struct mw_costs *costs);
+/* Copies one extent between mappings of this process. -EFAULT when a page of a file cannot be had. */
+int mw_stream(const struct mw_extent *extent);
 
 #endif

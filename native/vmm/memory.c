@@ -21,6 +21,7 @@ struct region {
     bool nohugepage;
     bool dontfork;
     bool dontdump;
+    bool noreserve;
 };
 
 /* Appended to by the library's thread, read by the VMM's threads too (discard.c). */
@@ -109,6 +110,7 @@ static int take_attributes(struct region *region, const char *flags)
     region->nohugepage = has_flag(flags, "nh");
     region->dontfork = has_flag(flags, "dc");
     region->dontdump = has_flag(flags, "dd");
+    region->noreserve = has_flag(flags, "nr");
     /* A locked or sealed mapping cannot be replaced faithfully. */
     return has_flag(flags, "lo") || has_flag(flags, "sl") ? -EPERM : 0;
 }
@@ -223,14 +225,14 @@ static int map_one(const struct mw_files *files, uint64_t hva, uint64_t bytes, u
 {
     const struct region *region = region_of(hva, bytes);
     void *at = (void *)(uintptr_t)hva;
+    int flags = MAP_SHARED | MAP_FIXED | (region->noreserve ? MAP_NORESERVE : 0);
 
     /*
      * SAFETY: [hva, hva + bytes) lies inside guest RAM told by REGION, which the VMM never unmaps while it
      * lives; the file covers the range (checked above), so no access can fault past its end. MAP_FIXED
      * replaces atomically for the VMM's threads: they see the old page or the new one.
      */
-    if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, files->entry[handle].fd,
-             (off_t)offset) == MAP_FAILED)
+    if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, files->entry[handle].fd, (off_t)offset) == MAP_FAILED)
         return -errno;
     /* Attributes only tune; a kernel without one of them is no reason to fail a migration. */
     if (region->hugepage) (void)madvise(at, bytes, MADV_HUGEPAGE);

@@ -77,6 +77,7 @@ export function createHandlers(tools: source.Tools): Handlers {
     "destination.images": step(destination.images),
     "destination.layer": step(destination.layer),
     "destination.restore": step((params, context) => destination.restore(params, context, tools)),
+    "destination.pagesCome": step((params, { signal }) => destination.pagesCome(params, signal)),
     "destination.populate": step((params) => destination.populate(params, tools)),
     "destination.writePages": step((params, context) => destination.writePages(params, context, tools)),
     "destination.resume": last((params) => destinationEnd.resume(params, tools)),

@@ -67,6 +67,14 @@ export interface MigrationEngine {
   reclaim(signal: AbortSignal): Promise<number | null>;
 }
 
+/** What exchanging memory costs on this host. */
+export interface CostKeeper {
+  /** Measures where nothing is known that holds. Never rejects. */
+  current(): Promise<unknown>;
+  /** Ends a measurement under way. */
+  close(): Promise<void>;
+}
+
 export interface DaemonLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
@@ -89,6 +97,7 @@ export interface DaemonPorts {
   readonly agents: AgentPool;
   readonly builder: ContainerBuilder;
   readonly engine: MigrationEngine;
+  readonly costs: CostKeeper;
   readonly limits: DaemonLimits;
   readonly log: DaemonLog;
 }

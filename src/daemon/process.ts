@@ -50,6 +50,8 @@ export async function startDaemon(env: Environment, ports: DaemonPorts): Promise
   ports.log.info({ ...lifetime.build, runDir: runDir(env) }, "daemon serves");
   // It begins before any request is served: until its first try has ended, no migration is started.
   services.recoverer.kick();
+  // Beside everything else: a migration that comes sooner waits for it before it freezes anything.
+  void ports.costs.current();
   const watch = watchVms(ports);
   const end = async (): Promise<void> => {
     await begin.promise;
@@ -58,6 +60,7 @@ export async function startDaemon(env: Environment, ports: DaemonPorts): Promise
     watch[Symbol.dispose]();
     await services.migrations.drain();
     await closeServer(server, CLOSE_GRACE_MS);
+    await ports.costs.close();
     await ports.agents.close();
     rmSync(daemonPidFile(env), { force: true });
     lock[Symbol.dispose]();

@@ -57,7 +57,7 @@ export class VmService {
     const nothing = { agent: null, containers: null };
     if (!this.#ports.inspector.isAlive(endpoint)) {
       const reason = "the VMM process has ended";
-      const memory = { shared: false, bytes: null, host_page_bytes: null, reason };
+      const memory = notShared(reason);
       const error = errorBody(new MwarpError("MWARP_E_VM_UNREACHABLE", `${endpoint.name}: ${reason}`));
       return { ...base, ...nothing, state: "gone", memory, error };
     }
@@ -66,10 +66,7 @@ export class VmService {
       this.#memory(endpoint, signal),
       this.#agent(endpoint.name, signal),
     ]);
-    const seen =
-      memory.status === "fulfilled"
-        ? memory.value
-        : { shared: false, bytes: null, host_page_bytes: null, reason: errorBody(memory.reason).message };
+    const seen = memory.status === "fulfilled" ? memory.value : notShared(errorBody(memory.reason).message);
     return agent.status === "fulfilled"
       ? { ...base, ...agent.value, memory: seen, state: "ready", error: null }
       : { ...base, ...nothing, memory: seen, state: "unreachable", error: errorBody(agent.reason) };
@@ -77,10 +74,15 @@ export class VmService {
 
   async #memory(endpoint: VmEndpoint, signal: AbortSignal): Promise<VmListing["memory"]> {
     const backing = await this.#ports.inspector.backing(endpoint, signal);
-    if (backing.kind === "unsuitable")
-      return { shared: false, bytes: null, host_page_bytes: null, reason: backing.reason };
-    const { bytes, hostPageBytes } = backing.layout;
-    return { shared: true, bytes, host_page_bytes: hostPageBytes, reason: null };
+    if (backing.kind === "unsuitable") return notShared(backing.reason);
+    const { bytes, hostPageBytes, transparentHuge = false } = backing.layout;
+    return {
+      shared: true,
+      bytes,
+      host_page_bytes: hostPageBytes,
+      transparent_huge: transparentHuge,
+      reason: null,
+    };
   }
 
   async #agent(name: string, signal: AbortSignal): Promise<Pick<VmListing, "agent" | "containers">> {
@@ -103,3 +105,11 @@ export class VmService {
     };
   }
 }
+
+const notShared = (reason: string): VmListing["memory"] => ({
+  shared: false,
+  bytes: null,
+  host_page_bytes: null,
+  transparent_huge: false,
+  reason,
+});

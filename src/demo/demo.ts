@@ -75,7 +75,7 @@ async function bringUp({ signal }: DemoOptions, story: Story): Promise<LabStatus
 
 async function play(options: DemoOptions, story: Story, lab: LabStatus): Promise<DemoResult> {
   const { io, signal } = options;
-  story.say(`accelerator ${verdict(lab.accelerator)}; huge pages ${verdict(lab.hugepages)}`);
+  story.say(`accelerator ${verdict(lab.accelerator)}; memory of the VMs ${verdict(lab.backing)}`);
   const daemon = await options.daemon();
   await waitForAgents(daemon, signal);
 
@@ -99,7 +99,7 @@ async function play(options: DemoOptions, story: Story, lab: LabStatus): Promise
   const cold = await move(context, TO, "cold");
   return {
     accelerator: lab.accelerator?.kind ?? "unknown",
-    hugepages: lab.hugepages?.kind ?? "unknown",
+    backing: lab.backing?.kind ?? "unknown",
     keys: KEYS,
     data_bytes: KEYS * VALUE_BYTES,
     moves: [there, back, cold],

@@ -11,7 +11,7 @@ export interface DemoMove {
 
 export interface DemoResult {
   readonly accelerator: string;
-  readonly hugepages: string;
+  readonly backing: string;
   readonly keys: number;
   readonly data_bytes: number;
   readonly moves: readonly DemoMove[];

@@ -56,26 +56,27 @@ export function readHostMemory(): HostMemory {
 }
 
 /**
- * Decides whether the VMs get 2 MiB pages.
- * @throws MWARP_E_LAB when they were asked for (`on`) and the host cannot give them.
+ * Decides whether the VMs get pages of the pool.
+ * @throws MWARP_E_LAB when they were asked for (`hugetlb`) and the host cannot give them.
  */
 export function planHugepages(
-  settings: Pick<LabSettings, "hugepages">,
+  settings: Pick<LabSettings, "backing">,
   neededBytes: number,
   host: HostMemory,
 ): HugepagePlan {
   const before = host.pool?.total ?? 0;
   const no = (reason: string): HugepagePlan => ({ use: false, reason, pages: 0, before });
-  if (settings.hugepages === "off") return no("switched off");
+  const { backing } = settings;
+  if (backing === "4k" || backing === "thp") return no("asked for");
   const refuse = (reason: string): HugepagePlan => {
-    if (settings.hugepages === "auto") return no(reason);
+    if (backing === "auto") return no(reason);
     throw new MwarpError("MWARP_E_LAB", `no 2 MiB pages: ${reason}`, {
-      hint: "Use fewer or smaller VMs, or --hugepages auto.",
+      hint: "Use fewer or smaller VMs, or --backing auto.",
     });
   };
   if (host.pool === null) return refuse("the host kernel has none");
   const needed = Math.ceil(neededBytes / HUGE_BYTES);
-  const spare = settings.hugepages === "auto" ? SPARE_BYTES : 0;
+  const spare = backing === "auto" ? SPARE_BYTES : 0;
   const reason = `${needed} pages of 2 MiB for the VMs`;
   // A pool that grows takes surplus pages in first. They are in use, so they come on top; what is released later has them too.
   const pages = needed + host.pool.surplus;
@@ -112,7 +113,7 @@ export async function reservePages(pages: number): Promise<void> {
       "MWARP_E_LAB",
       `the host could make only ${got - before} of ${pages} pages of 2 MiB`,
       {
-        hint: "Its memory is fragmented; --hugepages off uses ordinary pages.",
+        hint: "Its memory is fragmented; --backing 4k uses ordinary pages.",
       },
     );
   });

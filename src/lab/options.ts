@@ -7,6 +7,9 @@ const MIB = 1024 * 1024;
 const MIN_MEMORY = 512 * MIB;
 const MAX_VMS = 26;
 
+/** What host memory the VMs' RAM is made of; `auto`: hugetlb when enough of the host's memory stays free besides, else 4k. */
+export const labBackings = ["auto", "4k", "thp", "hugetlb"] as const;
+
 export const VmOverrideSchema = z.object({
   /** `private`: memory no other process can map, for tests of refusals. */
   memoryBacking: z.enum(["shared", "private"]),
@@ -26,7 +29,9 @@ export const LabSettingsSchema = z.object({
   vms: z.int(),
   memoryBytes: z.int(),
   cpus: z.int(),
-  hugepages: z.enum(["auto", "on", "off"]),
+  backing: z.enum(labBackings),
+  /** Whether the host's pages behind guest RAM are all there at the start, or come as the guest touches them. */
+  allocation: z._default(z.enum(["ahead", "on-demand"]), "on-demand"),
   accelerator: z.enum(["auto", "kvm", "tcg"]),
   overrides: z.record(z.string(), VmOverrideSchema),
 });
@@ -41,11 +46,17 @@ export interface LabOptions {
   memory?: string | number;
   /** Virtual processors of each VM. */
   cpus?: number;
-  hugepages?: LabSettings["hugepages"];
+  backing?: LabSettings["backing"];
+  /** `ahead`: what a VM takes of the host's memory does not grow with its use. */
+  allocation?: LabSettings["allocation"];
+  /** Older spelling of `backing`: `on` is hugetlb, `off` is 4k. */
+  hugepages?: keyof typeof OLDER_SPELLING;
   accelerator?: LabSettings["accelerator"];
   /** By VM name; for tests. */
   overrides?: Readonly<Record<string, Partial<VmOverride>>>;
 }
+
+const OLDER_SPELLING = { auto: "auto", on: "hugetlb", off: "4k" } as const;
 
 /** "2G", "512M", "1536MiB" or a number of bytes. @throws MWARP_E_USAGE */
 export function parseMemory(text: string | number): number {
@@ -71,6 +82,8 @@ export function resolveOptions(options: LabOptions): LabSettings {
   if (!Number.isInteger(cpus) || cpus < 1 || cpus > 64) throw wrong("processors of a VM: 1 to 64");
   if (memoryBytes < MIN_MEMORY) throw wrong("memory of a VM: at least 512M");
   if (memoryBytes % HUGE_BYTES !== 0) throw wrong("memory of a VM: a multiple of 2M");
+  if (options.backing !== undefined && options.hugepages !== undefined)
+    throw wrong("backing and hugepages are two spellings of one wish: give one of them");
   const names = Array.from({ length: vms }, (_, index) => vmName(index));
   const overrides: Record<string, VmOverride> = {};
   for (const [vm, override] of Object.entries(options.overrides ?? {})) {
@@ -82,7 +95,8 @@ export function resolveOptions(options: LabOptions): LabSettings {
     vms,
     memoryBytes,
     cpus,
-    hugepages: options.hugepages ?? "auto",
+    backing: options.backing ?? OLDER_SPELLING[options.hugepages ?? "auto"],
+    allocation: options.allocation ?? "on-demand",
     accelerator: options.accelerator ?? "auto",
     overrides,
   };

@@ -2,6 +2,11 @@
 import { join } from "node:path";
 import { AGENT_PORT_NAME } from "../protocol/agent.js";
 import { bridge, insideNamespace, tapName } from "./network.js";
+import type { LabSettings } from "./options.js";
+import { insideTmpfs } from "./thp.js";
+
+/** Host memory behind a VM's RAM, once decided. */
+export type Backing = Exclude<LabSettings["backing"], "auto">;
 
 export interface VmSpec {
   readonly name: string;
@@ -13,7 +18,8 @@ export interface VmSpec {
   readonly memoryBytes: number;
   readonly cpus: number;
   readonly accelerator: "kvm" | "tcg";
-  readonly hugepages: boolean;
+  readonly backing: Backing;
+  readonly allocation: "ahead" | "on-demand";
   readonly memoryBacking: "shared" | "private";
   /** The library to preload; null for none. */
   readonly preload: string | null;
@@ -44,14 +50,23 @@ export const vmFiles = (directory: string): VmFiles => ({
   log: join(directory, "qemu.log"),
 });
 
+/** Where the file system of a VM on transparent huge pages is mounted, in QEMU's own mount namespace. */
+const memoryDirectory = (directory: string): string => join(directory, "memory");
+
 /** Guest memory as QEMU options. */
 function memory(spec: VmSpec): { machine: string; options: string[] } {
   const size = `${spec.memoryBytes / 1024 ** 2}M`;
   if (spec.memoryBacking === "private") return { machine: "q35", options: ["-m", size] };
-  const huge = spec.hugepages ? ",hugetlb=on,hugetlbsize=2M" : "";
+  const kind = {
+    "4k": "memory-backend-memfd",
+    // Without `align` QEMU puts the memory just below a 2 MiB boundary, where no huge page can be mapped.
+    thp: `memory-backend-file,mem-path=${memoryDirectory(spec.directory)},align=2M`,
+    hugetlb: "memory-backend-memfd,hugetlb=on,hugetlbsize=2M",
+  }[spec.backing];
+  const allocation = spec.allocation === "ahead" ? ",prealloc=on" : "";
   return {
     machine: "q35,memory-backend=ram0",
-    options: ["-m", size, "-object", `memory-backend-memfd,id=ram0,size=${size},share=on${huge}`],
+    options: ["-m", size, "-object", `${kind},id=ram0,size=${size},share=on${allocation}`],
   };
 }
 
@@ -80,6 +95,9 @@ export function qemuCommand(spec: VmSpec): string[] {
     spec.preload === null ? [] : ["env", `LD_PRELOAD=${spec.preload}`, `MWARP_VMM_SOCKET=${files.vmm}`];
   return [
     ...insideNamespace(spec.namespace),
+    ...(spec.backing === "thp" && spec.memoryBacking === "shared"
+      ? insideTmpfs(memoryDirectory(spec.directory), spec.memoryBytes)
+      : []),
     ...preload,
     "qemu-system-x86_64",
     "-name",

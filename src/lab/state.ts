@@ -33,8 +33,8 @@ export const LabStateSchema = z.object({
   image: z.nullable(z.string()),
   /** kvm or tcg, and why. */
   accelerator: z.nullable(Verdict),
-  /** on or off, and why. */
-  hugepages: z.nullable(Verdict),
+  /** 4k, thp or hugetlb, and why. */
+  backing: z.nullable(Verdict),
   resources: z.array(ResourceSchema),
   vms: z.array(VmEndpointSchema),
 });

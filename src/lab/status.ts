@@ -18,7 +18,7 @@ export interface LabStatus {
   readonly settings: LabSettings | null;
   readonly namespace: string | null;
   readonly accelerator: { readonly kind: string; readonly reason: string } | null;
-  readonly hugepages: { readonly kind: string; readonly reason: string } | null;
+  readonly backing: { readonly kind: string; readonly reason: string } | null;
   /** Hash of the guest image in use, or of the one in the cache. */
   readonly image: string | null;
   /** Root file systems that come with the image, by name. */
@@ -35,7 +35,7 @@ export function labStatus(): LabStatus {
     settings: null,
     namespace: null,
     accelerator: null,
-    hugepages: null,
+    backing: null,
     image: image?.hash ?? null,
     rootfs: image?.rootfs ?? {},
     vms: [],
@@ -52,7 +52,7 @@ export function labStatus(): LabStatus {
     settings: state.settings,
     namespace: namespaceName(state.settings),
     accelerator: state.accelerator,
-    hugepages: state.hugepages,
+    backing: state.backing,
     image: state.image,
     rootfs: image?.rootfs ?? {},
     vms,

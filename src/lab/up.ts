@@ -22,9 +22,10 @@ import {
 } from "./options.js";
 import { ensurePackages } from "./packages.js";
 import type { LabCallOptions } from "./progress.js";
-import type { VmSpec } from "./qemu.js";
+import type { Backing, VmSpec } from "./qemu.js";
 import { type LabState, type Resource, readLabState, writeLabState } from "./state.js";
 import { type LabStatus, labStatus } from "./status.js";
+import { checkThp, requireThp } from "./thp.js";
 import { startVm, waitUntilReady } from "./vms.js";
 
 /** A guest under TCG on a busy two-core host needs seconds; this is for when it hangs. */
@@ -101,7 +102,7 @@ class Construction {
     settings: LabSettings,
     image: GuestImage,
     accelerator: LabState["accelerator"],
-    huge: HugepagePlan,
+    backing: LabState["backing"],
   ) {
     this.#state = {
       version: 1,
@@ -110,7 +111,7 @@ class Construction {
       settings,
       image: image.hash,
       accelerator,
-      hugepages: { kind: huge.use ? "on" : "off", reason: huge.reason },
+      backing,
       resources: [],
       vms: [],
     };
@@ -135,7 +136,7 @@ class Construction {
   /** The reservation failed, and left nothing to give back. */
   noHugepages(reason: string): void {
     const resources = this.#state.resources.filter((resource) => resource.kind !== "hugepages");
-    this.#write({ resources, hugepages: { kind: "off", reason } });
+    this.#write({ resources, backing: { kind: "4k", reason } });
   }
 
   finish(): void {
@@ -155,9 +156,14 @@ async function bringUp(settings: LabSettings, call: LabUpOptions): Promise<void>
   const accelerator = await chooseAccelerator(settings, image, call);
   const names = Array.from({ length: settings.vms }, (_, index) => vmName(index));
   const shared = names.filter((name) => overrideOf(settings, name).memoryBacking === "shared");
+  if (settings.backing === "thp") requireThp();
   const huge = planHugepages(settings, shared.length * settings.memoryBytes, readHostMemory());
   mkdirSync(runDir(), { recursive: true });
-  const construction = new Construction(settings, image, accelerator, huge);
+  const planned = backingOf(settings, huge.use);
+  const construction = new Construction(settings, image, accelerator, {
+    kind: planned,
+    reason: huge.reason,
+  });
 
   const initramfs = join(runDir(), "initramfs");
   construction.intend({ kind: "directory", path: initramfs });
@@ -168,7 +174,8 @@ async function bringUp(settings: LabSettings, call: LabUpOptions): Promise<void>
   construction.intend({ kind: "netns", name: namespace, mounted: !netnsDirectoryIsMounted() });
   await createNetwork(namespace, names, signal);
 
-  const hugepages = huge.use && (await takeHugepages(settings, huge, construction, call));
+  const reserved = huge.use && (await takeHugepages(settings, huge, construction, call));
+  const backing = backingOf(settings, reserved);
   const specs = names.map((name, index): VmSpec => {
     const override = overrideOf(settings, name);
     return {
@@ -180,7 +187,8 @@ async function bringUp(settings: LabSettings, call: LabUpOptions): Promise<void>
       memoryBytes: settings.memoryBytes,
       cpus: settings.cpus,
       accelerator: accelerator.kind,
-      hugepages,
+      backing,
+      allocation: settings.allocation,
       memoryBacking: override.memoryBacking,
       preload: override.preload ? distFile("native", "libmwarp-vmm.so") : null,
       extra: override.extra,
@@ -193,6 +201,9 @@ async function bringUp(settings: LabSettings, call: LabUpOptions): Promise<void>
   await startAll(specs, construction, call);
   construction.finish();
 }
+
+const backingOf = ({ backing }: LabSettings, reserved: boolean): Backing =>
+  reserved ? "hugetlb" : backing === "thp" ? "thp" : "4k";
 
 async function chooseAccelerator(
   settings: LabSettings,
@@ -223,7 +234,7 @@ async function takeHugepages(
     construction.hugepagesReserved();
     return true;
   } catch (error) {
-    if (settings.hugepages === "on") throw error;
+    if (settings.backing === "hugetlb") throw error;
     construction.noHugepages(toMwarpError(error).message);
     return false;
   }
@@ -243,6 +254,7 @@ async function startAll(
     const endpoint = startVm(spec);
     construction.started(endpoint);
     await waitUntilReady(endpoint, spec.directory, BOOT_TIMEOUT_MS, signal);
+    if (spec.backing === "thp" && spec.memoryBacking === "shared") checkThp(spec.name, endpoint.pid);
     await call.waitForAgent?.(endpoint, signal);
     const seconds = ((performance.now() - begun) / 1000).toFixed(1);
     call.onProgress?.({ step: "vm", message: `${spec.name} is up at ${spec.address} (${seconds} s)` });

@@ -32,6 +32,7 @@ const VmSchema = z.object({
     ),
     bytes: z.pipe(z.number(), z.transform(byteCount)),
     hostPageBytes: z.pipe(z.number(), z.transform(byteCount)),
+    transparentHuge: z._default(z.boolean(), false),
   }),
 });
 const OrdersSchema = z.object({

@@ -5,7 +5,7 @@ import { MwarpError } from "../errors.js";
 import type { MigrationPlan, RecoveryAction } from "../protocol/api.js";
 import type { MigrationEvent, MigrationReport, MigrationRequest, TableRun } from "../protocol/migration.js";
 import type { MemoryLayout, VmEndpoint } from "../vm/types.js";
-import { DEFAULT_COSTS } from "../warp/cost-model.js";
+import type { CostModel } from "../warp/cost-model.js";
 import { freeOrphanedMemory } from "../warp/orphaned-memory.js";
 import { EventLog } from "./events.js";
 import type { VmmIdentity } from "./journal.js";
@@ -31,6 +31,11 @@ export interface MigrationHandle {
   readonly logs: string;
 }
 
+/** What exchanges cost on this host; never rejects. */
+export interface CostSource {
+  current(): Promise<CostModel>;
+}
+
 export class Engine {
   readonly #world: MigrationWorld;
   readonly #journals: JournalStore;
@@ -39,12 +44,19 @@ export class Engine {
   #queue: Promise<unknown> = Promise.resolve();
 
   readonly #restart: readonly [string, ...string[]];
+  readonly #costs: CostSource;
 
   /** @param restart command that starts a daemon like this one, for when this one dies in a migration */
-  constructor(world: MigrationWorld, stateDir: string, restart: readonly [string, ...string[]]) {
+  constructor(
+    world: MigrationWorld,
+    stateDir: string,
+    restart: readonly [string, ...string[]],
+    costs: CostSource,
+  ) {
     this.#world = world;
     this.#journals = new JournalStore(stateDir);
     this.#restart = restart;
+    this.#costs = costs;
   }
 
   /** Starts a migration and returns at once. The caller sees to it that a container is moved only once at a time. */
@@ -155,7 +167,7 @@ export class Engine {
         id,
         request,
         world: this.#world,
-        costs: DEFAULT_COSTS,
+        costs: () => this.#costs.current(),
         journalPath: this.#journals.path(id),
         startedAt: new Date().toISOString(),
         restart: this.#restart,

@@ -24,7 +24,8 @@ export interface RunInput {
   readonly request: MigrationRequest;
   readonly world: MigrationWorld;
   readonly journalPath: string;
-  readonly costs: CostModel;
+  /** Asked for before the freeze: the first time, a measurement takes a second. */
+  readonly costs: () => Promise<CostModel>;
   readonly startedAt: string;
   /** Migrations that are not at their end and run no more. */
   readonly unsettled: readonly OpenMigration[];
@@ -41,7 +42,10 @@ export interface RunInput {
 
 /** Each runs to the commit; what is left is the same for all of them. */
 const methods: Readonly<
-  Record<MigrationMethod, (run: StepRunner, context: StepContext, costs: CostModel) => Promise<void>>
+  Record<
+    MigrationMethod,
+    (run: StepRunner, context: StepContext, costs: () => Promise<CostModel>) => Promise<void>
+  >
 > = { warp: migrateWarp, cold: migrateCold, precopy: migratePrecopy, postcopy: migratePostcopy };
 
 interface Ending {

@@ -17,12 +17,14 @@ import type { CompletedExchange } from "../warp/backend.js";
 import { CopyBackend } from "../warp/backends/copy.js";
 import type { ExchangePieces } from "../warp/backends/exchange-pieces.js";
 import { RemapBackend } from "../warp/backends/remap.js";
-import { cutByBacking, uncut } from "../warp/candidates.js";
-import { type CostModel, costsFor } from "../warp/cost-model.js";
+import { cutAtHugePages, cutByBacking } from "../warp/candidates.js";
+import type { CostModel } from "../warp/cost-model.js";
 import { execute } from "../warp/execute.js";
+import { concatExtents } from "../warp/extent-list.js";
 import { buildExtents } from "../warp/extents.js";
+import { memoryKind } from "../warp/memory-kind.js";
 import type { WantedPages } from "../warp/page-ranges.js";
-import { type ExchangePlan, mappingBudget, plan } from "../warp/planner.js";
+import { type ExchangePlan, type Movable, mappingBudget, plan } from "../warp/planner.js";
 import { buildTable, isComplete, type WarpTable } from "../warp/table.js";
 import { killPoint, staleTable } from "./faults.js";
 import { Unsettled } from "./unsettled.js";
@@ -136,10 +138,10 @@ interface CarriedOut {
 /** With `auto` an exchange that the VMMs refuse (and have undone) is made up for by copying, in the same stun. */
 async function carryOut(input: StunInput, table: WarpTable, since: number): Promise<CarriedOut> {
   const backed = readBackings(input, table);
-  const chosen = makePlan(input, table, input.backend, backed);
+  const chosen = makePlan(input, table, canRemap(input) ? input.backend : "copy", backed);
   mustFit(chosen, performance.now() - since, input.maxStunMs);
   try {
-    const { exchange } = await execute(chosen, backends(input, table, backed));
+    const { exchange } = await execute(chosen, backends(input, backed));
     return { plan: chosen, exchange };
   } catch (error) {
     // It says so of itself: everything is as before.
@@ -147,8 +149,9 @@ async function carryOut(input: StunInput, table: WarpTable, since: number): Prom
     const refused = input.backend === "auto" && chosen.remap.count > 0 && isMwarpError(error, "MWARP_E_WARP");
     if (!refused) throw error;
     input.onNote(`remapping was refused, so all is copied: ${error.message}`);
-    const copying = makePlan(input, table, "copy", null);
-    const { exchange } = await execute(copying, backends(input, table, null));
+    const now = readBackings(input, table);
+    const copying = makePlan(input, table, "copy", now);
+    const { exchange } = await execute(copying, backends(input, now));
     return { plan: copying, exchange };
   }
 }
@@ -164,56 +167,52 @@ function mustFit({ predictedMs }: ExchangePlan, stoodMs: number, maxStunMs: numb
   );
 }
 
-/** What backs both VMs' RAM, read once in each stun; null when nothing can be remapped between them. */
+/** What backs both VMs' RAM, read once in each stun. */
 interface Backings {
   readonly source: BackedRam;
   readonly destination: BackedRam;
 }
 
-function readBackings({ source, destination, backend }: StunInput, table: WarpTable): Backings | null {
-  if (backend === "copy" || source.library === null || destination.library === null) return null;
-  return {
-    source: { ram: table.source, backing: source.backing.read() },
-    destination: { ram: table.destination, backing: destination.backing.read() },
-  };
-}
+const readBackings = ({ source, destination }: StunInput, table: WarpTable): Backings => ({
+  source: { ram: table.source, backing: source.backing.read() },
+  destination: { ram: table.destination, backing: destination.backing.read() },
+});
+
+const canRemap = ({ source, destination, backend }: StunInput): boolean =>
+  backend !== "copy" && source.library !== null && destination.library !== null;
 
 function makePlan(
   input: StunInput,
   table: WarpTable,
   objective: BackendChoice,
-  backed: Backings | null,
+  { source, destination }: Backings,
 ): ExchangePlan {
-  const { exchangeable, copyOnly } = buildExtents(table);
-  const costs = costsFor(input.costs, Math.min(table.source.hostPageBytes, table.destination.hostPageBytes));
-  if (backed === null)
-    return plan(
-      { exchangeable: uncut(exchangeable), copyOnly },
-      { objective: "copy", costs, mappingBudget: 0 },
-    );
-  const { source, destination } = backed;
-  const candidates = cutByBacking(exchangeable, source, destination);
-  return plan(
-    { exchangeable: candidates, copyOnly },
-    {
-      objective,
-      costs,
-      mappingBudget: mappingBudget(maxMapCount(), source.backing.mappings, destination.backing.mappings),
-    },
-  );
+  const kind = memoryKind(source.ram, destination.ram);
+  // Who asks for remapping gets it for parts of huge pages, too, at the price of those.
+  const keepHuge = objective !== "remap" && kind === "thp";
+  const costs = input.costs[kind === "thp" && !keepHuge ? "4k" : kind];
+  return plan(findMovable(table, { source, destination }, keepHuge), {
+    objective,
+    costs,
+    mappingBudget: mappingBudget(maxMapCount(), source.backing.mappings, destination.backing.mappings),
+  });
 }
 
-function backends(
-  input: StunInput,
-  table: WarpTable,
-  backed: Backings | null,
-): Parameters<typeof execute>[1] {
+function findMovable(table: WarpTable, { source, destination }: Backings, keepHuge: boolean): Movable {
+  const { exchangeable, copyOnly } = buildExtents(table);
+  if (!keepHuge) return { exchangeable: cutByBacking(exchangeable, source, destination), copyOnly };
+  const { whole, parts } = cutAtHugePages(exchangeable, source, destination);
+  return { exchangeable: whole, copyOnly: concatExtents(copyOnly, parts) };
+}
+
+function backends(input: StunInput, backed: Backings): Parameters<typeof execute>[1] {
   const { source, destination } = input;
   const copier = new CopyBackend(
-    { pid: source.endpoint.pid, ram: table.source },
-    { pid: destination.endpoint.pid, ram: table.destination },
+    { pid: source.endpoint.pid, ...backed.source },
+    { pid: destination.endpoint.pid, ...backed.destination },
+    { onNote: input.onNote },
   );
-  if (backed === null || source.library === null || destination.library === null)
+  if (!canRemap(input) || source.library === null || destination.library === null)
     return { copier, exchanger: null };
   const exchanger = new RemapBackend(
     { now: backed.source, library: source.library, backing: source.backing },

@@ -203,6 +203,8 @@ export const agentMethods = {
       tasks: z.array(TaskSchema),
       /** Anonymous memory of all tasks, from smaps_rollup. */
       anonymousBytes: uint,
+      /** Of those, in 2 MiB pages. */
+      hugeBytes: uint,
       /** What the container's cgroup is charged for; its part in swap is not in it. */
       memoryBytes: uint,
       swapBytes: uint,
@@ -258,7 +260,12 @@ export const agentMethods = {
   /** Before the freeze: bundle, root file system, network namespace with its link down, image directory on tmpfs. */
   "destination.prepare": method(
     "none",
-    z.object({ migration: MigrationIdSchema, spec: ContainerSpecSchema }),
+    z.object({
+      migration: MigrationIdSchema,
+      spec: ContainerSpecSchema,
+      /** Memory that is to be made of 2 MiB pages; 0 when nobody cares. */
+      hugeBytes: uint,
+    }),
     empty,
   ),
   /**
@@ -302,6 +309,11 @@ export const agentMethods = {
       commands: CommandsSchema,
     }),
   ),
+  /**
+   * Method postcopy, just before the commit: `MWARP_E_RESTORE` when what fetches the pages of the held tasks has failed. Only the
+   * source has the container then.
+   */
+  "destination.pagesCome": method("none", migration, empty),
   /** Faults the runs in, by one-byte writes through /proc/PID/mem. Never after anything was exchanged: it would destroy data. */
   "destination.populate": method(
     "none",

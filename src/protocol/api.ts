@@ -104,6 +104,8 @@ export const VmListingSchema = z.object({
     shared: z.boolean(),
     bytes: z.nullable(uint),
     host_page_bytes: z.nullable(uint),
+    /** Whether the host maps these together as transparent huge pages where it can. */
+    transparent_huge: z._default(z.boolean(), false),
     /** Why guest memory cannot be exchanged; null when it can. */
     reason: z.nullable(z.string()),
   }),

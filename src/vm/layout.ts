@@ -3,7 +3,7 @@
  * check against the VMM's maps that all of it is a shared memory file. None of this changes while a VMM lives, so it
  * is found once per VMM start; what *backs* the ranges does change (backing.ts).
  */
-import { statfsSync, statSync } from "node:fs";
+import { readFileSync, statfsSync, statSync } from "node:fs";
 import * as z from "zod/mini";
 import { isMwarpError, MwarpError } from "../errors.js";
 import { byteCount, type Gpa, gpa, type Hva, hva, PAGE_BYTES } from "../units.js";
@@ -125,5 +125,15 @@ function inspect(pid: number, layout: MemoryLayout): MemoryBacking {
     if (type === HUGETLBFS_MAGIC) hostPageBytes = Math.max(hostPageBytes, bsize);
     else if (type !== TMPFS_MAGIC) return unsuitable("guest RAM is backed by a file on disk, not by memory");
   }
-  return { kind: "shared-memfd", layout: { ...layout, hostPageBytes: byteCount(hostPageBytes) } };
+  const transparentHuge = hostPageBytes === PAGE_BYTES && hasHugeMappings(pid);
+  return {
+    kind: "shared-memfd",
+    layout: { ...layout, hostPageBytes: byteCount(hostPageBytes), transparentHuge },
+  };
+}
+
+/** Whether the VMM maps any memory file by huge page-table entries: then the host gives RAM transparent huge pages where it can. */
+function hasHugeMappings(pid: number): boolean {
+  const mapped = /^ShmemPmdMapped:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"));
+  return Number(mapped?.[1] ?? 0) > 0;
 }

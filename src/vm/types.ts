@@ -14,6 +14,8 @@ export interface MemoryLayout {
   readonly bytes: ByteCount;
   /** Size of the host pages behind guest RAM: 4096, or 2 MiB on hugetlb. */
   readonly hostPageBytes: ByteCount;
+  /** Whether the host maps 4 KiB pages of it together as transparent huge pages, by and large; absent: it does not. */
+  readonly transparentHuge?: boolean;
 }
 
 /** How to reach one VM; what the lab writes down and `vm attach` takes. */

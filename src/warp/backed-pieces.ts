@@ -2,7 +2,7 @@
 import { MwarpError } from "../errors.js";
 import { type Hva, PAGE_BYTES } from "../units.js";
 import { lookupBacking, type RamBacking } from "../vm/backing.js";
-import type { Extents } from "./extents.js";
+import type { Extents } from "./extent-list.js";
 import type { RamMap } from "./ram-map.js";
 
 /** One VM as read inside the stun. */
@@ -28,6 +28,11 @@ export class BackingCursor {
     return this.#hva;
   }
 
+  /** Where in its file the position lies. */
+  get offset(): number {
+    return this.backing.offset[this.#mapping] + (this.#hva - this.backing.hva[this.#mapping]);
+  }
+
   /** Index of the mapping in the backing. */
   get mapping(): number {
     return this.#mapping;
@@ -46,10 +51,10 @@ export class BackingCursor {
     return (this.#end() - this.#hva) / PAGE_BYTES;
   }
 
-  /** How many of the two ends of the next `pages` pages lie in the middle of a mapping. */
-  newBorders(pages: number): number {
-    const first = this.#hva === this.backing.hva[this.#mapping] ? 0 : 1;
-    const last = pages === this.pagesToEnd() ? 0 : 1;
+  /** How many of the two ends of `pages` pages, `skip` pages ahead, lie in the middle of a mapping. */
+  newBorders(pages: number, skip = 0): number {
+    const first = skip === 0 && this.#hva === this.backing.hva[this.#mapping] ? 0 : 1;
+    const last = skip + pages === this.pagesToEnd() ? 0 : 1;
     return first + last;
   }
 

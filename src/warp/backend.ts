@@ -1,6 +1,6 @@
 /** What carries a plan out: one part moves bytes, the other frames. */
 import type { ByteCount } from "../units.js";
-import type { Extents } from "./extents.js";
+import type { Extents } from "./extent-list.js";
 
 export interface PageCopier {
   /**

@@ -1,122 +1,97 @@
-/**
- * What remapping and copying cost on this host, in microseconds: constants that were measured, and a quick measurement.
- * `touch` is paid after the stun, when the guest first uses a remapped page; the planner counts it all the same.
- */
-import { HUGE_BYTES, PAGE_BYTES, PAGES_PER_HUGE } from "../units.js";
-import { type CostSample, measureExchange } from "./native.js";
+/** What remapping and copying cost on a host, in microseconds, and how that is made out of measurements. */
+import type { ExchangeCosts, MemoryKind } from "../protocol/costs.js";
 
-export interface ExchangeCosts {
-  /** Once per exchange that remaps anything: opening files in both VMMs, round trips. */
-  readonly remapSetupUs: number;
-  readonly remapPerExtentUs: number;
-  readonly remapPerPageUs: number;
-  readonly touchPerPageUs: number;
-  readonly copyPerExtentUs: number;
-  readonly copyPerPageUs: number;
-}
+export type { ExchangeCosts };
+export type CostModel = Readonly<Record<MemoryKind, ExchangeCosts>>;
 
-/** By the size of the host pages behind guest RAM. Pages are 4 KiB ones in both. */
-export interface CostModel {
-  readonly basePages: ExchangeCosts;
-  readonly hugePages: ExchangeCosts;
-}
-
+/** Measured once on a machine of 2023; they hold where nothing better is known. */
 export const DEFAULT_COSTS: CostModel = {
-  basePages: {
+  "4k": {
     remapSetupUs: 500,
-    remapPerExtentUs: 15,
-    remapPerPageUs: 0.3,
-    touchPerPageUs: 1,
-    copyPerExtentUs: 0.3,
+    remapPerExtentUs: 8,
+    remapPerPageUs: 0.1,
+    touchPerExtentUs: 0.5,
+    touchPerPageUs: 0.5,
+    copySetupUs: 150,
+    copyPerExtentUs: 0.2,
+    copyPerPageUs: 0.5,
+  },
+  thp: {
+    remapSetupUs: 500,
+    remapPerExtentUs: 10,
+    remapPerPageUs: 0.01,
+    touchPerExtentUs: 5,
+    touchPerPageUs: 0.01,
+    copySetupUs: 150,
+    copyPerExtentUs: 0.1,
     copyPerPageUs: 0.3,
   },
-  hugePages: {
+  hugetlb: {
     remapSetupUs: 500,
-    remapPerExtentUs: 12,
-    remapPerPageUs: 0.002,
-    touchPerPageUs: 0.012,
-    copyPerExtentUs: 0.3,
-    copyPerPageUs: 0.25,
+    remapPerExtentUs: 10,
+    remapPerPageUs: 0.004,
+    touchPerExtentUs: 1,
+    touchPerPageUs: 0.01,
+    copySetupUs: 150,
+    copyPerExtentUs: 0.1,
+    copyPerPageUs: 0.3,
   },
 };
 
-/** The costs that hold between two VMs: those of huge pages only when both have them. */
-export function costsFor(model: CostModel, hostPageBytes: number): ExchangeCosts {
-  return hostPageBytes >= HUGE_BYTES ? model.hugePages : model.basePages;
+/** One measurement: so many extents, each of so many pages. Times of all of them together, us. */
+export interface CostSample {
+  readonly extents: number;
+  readonly runPages: number;
+  /** Null: not measured with such extents. */
+  readonly remapUs: number | null;
+  /** What touching every page took more than once all are mapped. */
+  readonly touchUs: number | null;
+  readonly copyUs: number;
 }
 
-const SHORT_RUN = { pages: 1024, run: 1 };
-const LONG_RUN = { pages: 4096, run: PAGES_PER_HUGE };
-/** The least of some tries: other load only ever adds. */
-const TRIES = 3;
+/** One extent alone, many short ones, and few long ones: a line through the latter two, with what the first takes put apart. */
+export interface CostSamples {
+  readonly one: CostSample;
+  readonly short: CostSample;
+  readonly long: CostSample;
+  /** The shortest that can be remapped, where that is not `short`: whole huge pages. */
+  readonly shortRemap: CostSample;
+}
 
-/**
- * Measures on memfds of this process: 32 MiB, about 0.3 s in which nothing else runs in the daemon. What cannot be
- * measured (no huge pages reserved) keeps its default. What a VMM adds to a mapping change (KVM's MMU notifier, TCG's
- * TLB) is not in it.
- */
-export function measureCosts(): CostModel {
-  const short = measureBest(SHORT_RUN.pages, SHORT_RUN.run, PAGE_BYTES);
-  const long = measureBest(LONG_RUN.pages, LONG_RUN.run, PAGE_BYTES);
-  const huge = measureBest(LONG_RUN.pages, LONG_RUN.run, HUGE_BYTES);
+/** Never negative, however noisy the samples: a slope that is gives way to the mean of the longer runs. */
+export function fitCosts({ one, short, long, shortRemap }: CostSamples): ExchangeCosts {
+  const remapSetupUs = setup(one.remapUs, shortRemap, shortRemap.remapUs);
+  const copySetupUs = setup(one.copyUs, short, short.copyUs);
+  const remap = fitLine(shortRemap, long, (sample) => (sample.remapUs ?? 0) - remapSetupUs);
+  const touch = fitLine(shortRemap, long, (sample) => sample.touchUs ?? 0);
+  const copy = fitLine(short, long, (sample) => sample.copyUs - copySetupUs);
   return {
-    basePages: short !== null && long !== null ? fitCosts(short, long) : DEFAULT_COSTS.basePages,
-    hugePages: huge !== null ? fitHugeCosts(huge) : DEFAULT_COSTS.hugePages,
-  };
-}
-
-function measureBest(pages: number, runPages: number, hostPageBytes: number): CostSample | null {
-  let best: CostSample | null = null;
-  for (let attempt = 0; attempt < TRIES; attempt++) {
-    const sample = measureExchange(pages, runPages, hostPageBytes);
-    if (sample === null) return best;
-    best = best === null ? sample : leastOf(best, sample);
-  }
-  return best;
-}
-
-function leastOf(one: CostSample, other: CostSample): CostSample {
-  return {
-    ...one,
-    remapNs: Math.min(one.remapNs, other.remapNs),
-    touchNs: Math.min(one.touchNs, other.touchNs),
-    copyNs: Math.min(one.copyNs, other.copyNs),
-  };
-}
-
-/** A line through two samples: one of single pages, one of long runs. */
-export function fitCosts(short: CostSample, long: CostSample): ExchangeCosts {
-  const remap = fitLine(short, long, "remapNs");
-  const copy = fitLine(short, long, "copyNs");
-  return {
-    remapSetupUs: DEFAULT_COSTS.basePages.remapSetupUs,
+    remapSetupUs,
     remapPerExtentUs: remap.perExtentUs,
     remapPerPageUs: remap.perPageUs,
-    // Long runs share page tables and are touched in order, scattered pages are not: the mean of both.
-    touchPerPageUs: (short.touchNs / short.pages + long.touchNs / long.pages) / 2000,
+    touchPerExtentUs: touch.perExtentUs,
+    touchPerPageUs: touch.perPageUs,
+    copySetupUs,
     copyPerExtentUs: copy.perExtentUs,
     copyPerPageUs: copy.perPageUs,
   };
 }
 
-/** On huge pages the unit is one huge page: all of its cost is put on the extent, the rest follows the pages. */
-export function fitHugeCosts(sample: CostSample): ExchangeCosts {
-  return {
-    ...DEFAULT_COSTS.hugePages,
-    remapPerExtentUs: sample.remapNs / (sample.pages / PAGES_PER_HUGE) / 1000,
-    touchPerPageUs: sample.touchNs / sample.pages / 1000,
-    copyPerPageUs: sample.copyNs / sample.pages / 1000,
-  };
+/** What one extent takes is set-up for the most part; but never more than many take. */
+function setup(oneUs: number | null, many: CostSample, manyUs: number | null): number {
+  const ofOne = Math.max(0, oneUs ?? 0);
+  return Math.min(ofOne, Math.max(0, manyUs ?? 0) * (1 - 1 / Math.max(2, many.extents)));
 }
 
-function fitLine(
-  short: CostSample,
-  long: CostSample,
-  key: "remapNs" | "copyNs",
-): { perExtentUs: number; perPageUs: number } {
-  // Per extent of r pages: cost(r) = perExtent + r * perPage.
-  const shortCost = short[key] / (short.pages / short.runPages) / 1000;
-  const longCost = long[key] / (long.pages / long.runPages) / 1000;
+interface Line {
+  readonly perExtentUs: number;
+  readonly perPageUs: number;
+}
+
+/** Per extent of r pages: cost(r) = perExtent + r * perPage. */
+function fitLine(short: CostSample, long: CostSample, total: (sample: CostSample) => number): Line {
+  const shortCost = Math.max(0, total(short)) / short.extents;
+  const longCost = Math.max(0, total(long)) / long.extents;
   const slope = (longCost - shortCost) / (long.runPages - short.runPages);
   const perPageUs = Math.max(0, Math.min(slope, longCost / long.runPages));
   return { perExtentUs: Math.max(0, shortCost - perPageUs * short.runPages), perPageUs };

@@ -4,7 +4,7 @@
  */
 import type { Candidates } from "./candidates.js";
 import type { ExchangeCosts } from "./cost-model.js";
-import { concatExtents, type Extents, ExtentsBuilder, NO_EXTENTS } from "./extents.js";
+import { concatExtents, type Extents, ExtentsBuilder, NO_EXTENTS } from "./extent-list.js";
 
 /** `auto`: least predicted time. `remap`: whatever alignment and the mapping budget allow. `copy`: nothing is remapped. */
 export type Objective = "auto" | "remap" | "copy";
@@ -57,16 +57,19 @@ export function plan({ exchangeable, copyOnly }: Movable, options: PlanOptions):
     mappings: exchangeable.newMappings.reduce((sum, count) => sum + count, 0),
     quota: null,
   };
-  const alwaysUs = copyUs(costs, copyOnly.count, copyOnly.totalPages);
-  const splitUs = (remapped: Selection): number =>
+  const totalUs = (remapped: Selection): number =>
     remapUs(costs, remapped.count, remapped.pages) +
-    copyUs(costs, all.count - remapped.count, all.pages - remapped.pages);
-  const allCopyUs = splitUs(NOTHING);
-  const allRemapUs = all.mappings <= room ? splitUs(all) : null;
+    copyUs(
+      costs,
+      copyOnly.count + all.count - remapped.count,
+      copyOnly.totalPages + all.pages - remapped.pages,
+    );
+  const allCopyUs = totalUs(NOTHING);
+  const allRemapUs = all.mappings <= room ? totalUs(all) : null;
 
   let chosen = choose(exchangeable, room, objective, costs);
-  let chosenUs = splitUs(chosen);
-  // The set-up of a remap is paid once for all: single extents may gain and their sum lose, or the other way round.
+  let chosenUs = totalUs(chosen);
+  // Set-ups are paid once for all: single extents may gain and their sum lose, or the other way round.
   if (objective === "auto" && allCopyUs < chosenUs) {
     chosen = NOTHING;
     chosenUs = allCopyUs;
@@ -79,9 +82,9 @@ export function plan({ exchangeable, copyOnly }: Movable, options: PlanOptions):
   return {
     remap,
     copy: concatExtents(copyOnly, rest),
-    predictedMs: (alwaysUs + chosenUs) / 1000,
-    allRemapMs: allRemapUs === null ? null : (alwaysUs + allRemapUs) / 1000,
-    allCopyMs: (alwaysUs + allCopyUs) / 1000,
+    predictedMs: chosenUs / 1000,
+    allRemapMs: allRemapUs === null ? null : allRemapUs / 1000,
+    allCopyMs: allCopyUs / 1000,
   };
 }
 
@@ -106,7 +109,11 @@ const kindOf = (pages: number, mappings: number): number => pages * MAPPINGS_KIN
 const pagesOf = (kind: number): number => Math.floor(kind / MAPPINGS_KINDS);
 const mappingsOf = (kind: number): number => kind % MAPPINGS_KINDS;
 
-/** The most gain for each mapping first; what takes none from the budget before all others. */
+/**
+ * The most gain for each mapping first; what takes none from the budget before all others. A candidate takes two mappings at
+ * most, so this misses the best choice in one case only: one mapping is left, and the next candidate wants two. Then either
+ * it gives way, or the least of the single ones does.
+ */
 function choose(candidates: Candidates, room: number, objective: Objective, costs: ExchangeCosts): Selection {
   if (objective === "copy" || candidates.count === 0) return NOTHING;
   const gain = (kind: number): number =>
@@ -115,15 +122,33 @@ function choose(candidates: Candidates, room: number, objective: Objective, cost
   const { counts, kinds } = countKinds(candidates);
   const best = kinds.filter((kind) => gain(kind) > 0).sort((a, b) => compare(worth(b), worth(a)));
   const quota = new Uint32Array(counts.length);
-  let [count, pages, mappings] = [0, 0, 0];
-  for (const kind of best) {
+  let left = room;
+  let swapped = false;
+  for (const [rank, kind] of best.entries()) {
     const each = mappingsOf(kind);
-    const fit = each === 0 ? counts[kind] : Math.floor((room - mappings) / each);
-    const taken = Math.min(counts[kind], fit);
-    quota[kind] = taken;
-    count += taken;
-    pages += taken * pagesOf(kind);
-    mappings += taken * each;
+    const fit = each === 0 ? counts[kind] : Math.floor(left / each);
+    quota[kind] = Math.min(counts[kind] - quota[kind], fit);
+    left -= quota[kind] * each;
+    if (swapped || each !== 2 || left !== 1 || quota[kind] === counts[kind]) continue;
+    swapped = true;
+    const taken = best.slice(0, rank).findLast((other) => mappingsOf(other) === 1);
+    const next = best.slice(rank).find((other) => mappingsOf(other) === 1);
+    const instead =
+      (taken === undefined ? Number.POSITIVE_INFINITY : gain(taken)) + (next === undefined ? 0 : gain(next));
+    if (taken === undefined || gain(kind) <= instead) continue;
+    quota[taken]--;
+    quota[kind]++;
+    left = 0;
+  }
+  return select(quota, best);
+}
+
+function select(quota: Uint32Array, kinds: readonly number[]): Selection {
+  let [count, pages, mappings] = [0, 0, 0];
+  for (const kind of kinds) {
+    count += quota[kind];
+    pages += quota[kind] * pagesOf(kind);
+    mappings += quota[kind] * mappingsOf(kind);
   }
   return { count, pages, mappings, quota };
 }
@@ -167,15 +192,19 @@ function split(candidates: Candidates, selection: Selection): { remap: Extents; 
 /** What remapping one extent saves over copying it, the set-up not counted. */
 function gainUs(costs: ExchangeCosts, pages: number): number {
   const copying = costs.copyPerExtentUs + pages * costs.copyPerPageUs;
-  return copying - costs.remapPerExtentUs - pages * (costs.remapPerPageUs + costs.touchPerPageUs);
+  return copying - remapExtentUs(costs) - pages * remapPageUs(costs);
 }
+
+/** The guest's first use included. */
+const remapExtentUs = (costs: ExchangeCosts): number => costs.remapPerExtentUs + costs.touchPerExtentUs;
+const remapPageUs = (costs: ExchangeCosts): number => costs.remapPerPageUs + costs.touchPerPageUs;
 
 function remapUs(costs: ExchangeCosts, count: number, pages: number): number {
   if (count === 0) return 0;
-  const perPage = costs.remapPerPageUs + costs.touchPerPageUs;
-  return costs.remapSetupUs + count * costs.remapPerExtentUs + pages * perPage;
+  return costs.remapSetupUs + count * remapExtentUs(costs) + pages * remapPageUs(costs);
 }
 
 function copyUs(costs: ExchangeCosts, count: number, pages: number): number {
-  return count * costs.copyPerExtentUs + pages * costs.copyPerPageUs;
+  if (count === 0) return 0;
+  return costs.copySetupUs + count * costs.copyPerExtentUs + pages * costs.copyPerPageUs;
 }

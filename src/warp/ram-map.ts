@@ -8,6 +8,7 @@ const MAX_FRAMES = 0xffff_ffff;
 
 export class RamMap {
   readonly hostPageBytes: ByteCount;
+  readonly transparentHuge: boolean;
   /** Frames of all regions together. */
   readonly frames: number;
   readonly #start: Float64Array;
@@ -19,6 +20,7 @@ export class RamMap {
   constructor(layout: MemoryLayout) {
     const count = layout.regions.length;
     this.hostPageBytes = layout.hostPageBytes;
+    this.transparentHuge = layout.transparentHuge ?? false;
     this.#start = new Float64Array(count);
     this.#end = new Float64Array(count);
     this.#hva = new Float64Array(count);

@@ -41,8 +41,8 @@ describe("a migration over the network", () => {
       // Zero pages are not dumped; all else of the least of these workloads is.
       expect(report.memory.copied_pages).toBeGreaterThan(10_000);
       expect(report.memory.network_bytes).toBeGreaterThan(40 * MIB);
-      // The images without page contents are all that went through the agents.
-      expect(report.memory.channel_bytes).toBeLessThan(4 * MIB);
+      // The images without page contents are all that went through the agents, and the root file system the first time.
+      expect(report.memory.channel_bytes).toBeLessThan(16 * MIB);
       to = other(to);
     }
     await workload.remove();
@@ -113,7 +113,7 @@ describe("a migration over the network that goes wrong", () => {
   let workload: Workload;
   beforeAll(async () => {
     crashes = new Crashes(host.lab);
-    workload = await Workload.run(host.lab, "vm-a", "edge", ["edge", "192", "thp"]);
+    workload = await Workload.run(host.lab, "vm-a", "edge", ["edge", "96", "thp"]);
     await crashes.begin();
   });
   afterEach(() => crashes.disarm());
@@ -143,19 +143,23 @@ describe("a migration over the network that goes wrong", () => {
     ["precopy", "destination"],
     ["postcopy", "source"],
     ["postcopy", "destination"],
-  ] as const)("rolls a %s back when CRIU dies on the %s before the commit", async (method, side) => {
-    const from = await workload.vm();
-    const args = ["edge", "--to", other(from), "--method", method, "--json"];
-    const held = await crashes.startAndHold(args, side === "source" ? "dumped" : "held");
-    await crashes.killIn(side === "source" ? from : other(from), "criu", "one at least");
-    held.release();
-    const report = ended((await held.finished).stdout);
-    // Held by the freezer, restored tasks need CRIU no more, unless their pages are still to come.
-    if (method === "precopy" && side === "destination") expect(report.outcome).toBe("committed");
-    else expect([report.outcome, await workload.vm()]).toEqual(["aborted", from]);
-    await expectOneOwner(workload, ["vm-a", "vm-b"]);
-    await expectNoCriu(host.lab);
-  });
+  ] as const)(
+    "goes on with a %s whose CRIU died on the %s when it needs it no more, or rolls back",
+    async (method, side) => {
+      const from = await workload.vm();
+      const args = ["edge", "--to", other(from), "--method", method, "--json"];
+      const held = await crashes.startAndHold(args, side === "source" ? "dumped" : "held");
+      await crashes.killIn(side === "source" ? from : other(from), "criu", "one at least");
+      held.release();
+      const report = ended((await held.finished).stdout);
+      // A dump that is complete and restored tasks need CRIU no more, the freezer has both; pages that are still to come do.
+      const needsCriu = method === "postcopy";
+      const end = needsCriu ? ["aborted", from] : ["committed", other(from)];
+      expect([report.outcome, await workload.vm()]).toEqual(end);
+      await expectOneOwner(workload, ["vm-a", "vm-b"]);
+      await expectNoCriu(host.lab);
+    },
+  );
 
   it.each(["transferred", "held"] as const)(
     "rolls a postcopy back at %s, when the source serves its pages",
@@ -211,7 +215,7 @@ describe("a migration over the network that goes wrong", () => {
     expect(crashes.lastState()).toBe("lost");
     const { containers } = await host.lab.daemon.containers();
     expect(containers.filter(({ container }) => container.spec.name === "big")).toMatchObject([
-      { vm: "vm-b", container: { status: "exited" } },
+      { vm: "vm-b", container: { status: "stopped" } },
     ]);
     expect((await big.lines()).join("\n")).not.toContain("BAD");
     await expectTraceless(host.lab, "vm-a", "pattern", spec);

@@ -17,7 +17,7 @@ export type Side = "source" | "destination";
 export type Program = "agent" | "criu" | "runc";
 type Fault = `${"kill" | "fail" | "hold"}:${FaultPoint}` | "unsafe:stale-table";
 
-const HELD_MS = 60_000;
+const HELD_MS = 150_000;
 const DEAD_MS = 30_000;
 
 /** A migration that stands still. */

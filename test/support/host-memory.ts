@@ -64,6 +64,41 @@ export async function expectOnePagePerPage(lab: TestLab): Promise<Record<string,
   return mappings;
 }
 
+/** One mapping of guest RAM in a VMM, by its smaps. */
+export interface RamMapping {
+  readonly start: number;
+  readonly end: number;
+  readonly offset: number;
+  readonly residentKib: number;
+  /** Of that, what is mapped by huge page-table entries; of memory that is not hugetlb. */
+  readonly hugeKib: number;
+}
+
+/** Mappings of RAM by VM. Neighbours that the kernel could not join are two, also when they belong together. */
+export function ramMappings(lab: TestLab): Readonly<Record<string, readonly RamMapping[]>> {
+  const found: Record<string, readonly RamMapping[]> = {};
+  for (const { name, pid } of labVms(lab)) {
+    const mappings = readFileSync(`/proc/${pid}/smaps`, "latin1").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+    found[name] = mappings.flatMap((text) => {
+      const [, start, end, offset, path] =
+        /^([0-9a-f]+)-([0-9a-f]+) rw-s ([0-9a-f]+) \S+ \d+\s+(\S+)/.exec(text) ?? [];
+      if (path === undefined || !isMemoryFile(path)) return [];
+      const kib = (field: string): number =>
+        Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(text)?.[1]);
+      const [residentKib, hugeKib] = [kib("Rss"), kib("ShmemPmdMapped")];
+      return {
+        ...{ start: Number.parseInt(start, 16), end: Number.parseInt(end, 16) },
+        ...{ offset: Number.parseInt(offset, 16), residentKib, hugeKib },
+      };
+    });
+  }
+  return found;
+}
+
+/** A VM's memory as maps and descriptors name it: a memfd, or a file in a VM's own file system, which is its root from outside. */
+const isMemoryFile = (path: string): boolean =>
+  path.startsWith("/memfd:") || path.includes("/qemu_back_mem.");
+
 /** What one process has, beside the VMs' memory files. */
 export interface ProcessMemory {
   /**
@@ -133,12 +168,12 @@ function memoryFiles(pids: readonly number[]): Map<string, number> {
     const seen = new Set<string>();
     for (const line of mapsOf(pid)) {
       const [range, , , device, inode, name] = line.split(/ +/);
-      if (name?.startsWith("/memfd:") !== true || seen.has(`${device} ${inode}`)) continue;
+      if (name === undefined || !isMemoryFile(name) || seen.has(`${device} ${inode}`)) continue;
       seen.add(`${device} ${inode}`);
       add(`/proc/${pid}/map_files/${range}`);
     }
     for (const fd of readdirSync(`/proc/${pid}/fd`))
-      if (linkTarget(`/proc/${pid}/fd/${fd}`).startsWith("/memfd:")) add(`/proc/${pid}/fd/${fd}`);
+      if (isMemoryFile(linkTarget(`/proc/${pid}/fd/${fd}`))) add(`/proc/${pid}/fd/${fd}`);
   }
   return found;
 }

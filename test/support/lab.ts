@@ -24,6 +24,8 @@ export interface LabOptions {
   vms?: number;
   /** Memory of each VM: "512M", "2G". */
   memory?: string;
+  backing?: "auto" | "4k" | "thp" | "hugetlb";
+  /** Older spelling of `backing`. */
   hugepages?: "auto" | "on" | "off";
   /** By VM name: private memory, no preloaded library, more arguments for QEMU. */
   overrides?: Readonly<Record<string, Partial<VmOverride>>>;

@@ -11,7 +11,7 @@ import { containerPaths, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { adopt } from "./adopt.js";
 import { CriuWatch } from "./criu-watch.js";
-import { fetched } from "./lazy-pages.js";
+import { fetched, fetchFailed } from "./lazy-pages.js";
 import { clearFiles, type DestinationRecord, destinationRecord, loadRecord, saveRecord } from "./record.js";
 import type { Tools } from "./source.js";
 
@@ -31,6 +31,13 @@ export async function resume(params: AgentParams<"destination.resume">, tools: T
   // A repeated call may meet tasks that already run: their words are theirs by then.
   if (record.step === "held") await pokeTasks(params, record, tools);
   await saveRecord({ ...record, step: "resuming" });
+  if (await fetchFailed(migrationPaths(record.id))) {
+    // Its pages stopped coming at the very commit: there is nothing to let go, as `finish` will say.
+    await tools.hooks.release(record.id, "pre-resume", 0);
+    await clearHeld(record.name);
+    await saveRecord({ ...record, step: "resumed" });
+    return {};
+  }
   await tools.helper.openFence(vethName(spec), BRIDGE);
   await tools.hooks.release(record.id, "pre-resume", 0);
   await thaw(cgroup);
@@ -80,14 +87,14 @@ export async function finish(
   if (record.lost !== null) return { outcome: "lost", reason: record.lost };
   if (record.step === "resumed") {
     const end = await fetched(paths, params.source, signal);
+    const status = await pollUntil("the end of runc restore", () => jobStatus(paths.job), {
+      timeoutMs: RUNC_END_TIMEOUT_MS,
+    });
     if (end !== null) {
       await saveRecord({ ...record, step: "finished", lost: end.lost });
       await clearFiles(record.id, tools.helper);
       return { outcome: "lost", reason: end.lost };
     }
-    const status = await pollUntil("the end of runc restore", () => jobStatus(paths.job), {
-      timeoutMs: RUNC_END_TIMEOUT_MS,
-    });
     if (status !== 0) {
       log("error", `${record.id}: runc restore ended with ${status} after the commit`);
       await adopt(record);

@@ -17,8 +17,9 @@ import { lazyPagesCommand, restoreCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { discardDestination } from "./destination-end.js";
+import { makeHugeRoom } from "./huge-room.js";
 import { pagesBytes, receiveImages } from "./images.js";
-import { holdFaults, startLazyPages } from "./lazy-pages.js";
+import { fetchesOrHasAll, holdFaults, startLazyPages } from "./lazy-pages.js";
 import { heldBytes, pageServerEnds } from "./page-server.js";
 import { byTask } from "./pages.js";
 import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, saveRecord } from "./record.js";
@@ -48,7 +49,7 @@ export async function prepare(params: AgentParams<"destination.prepare">, tools:
   await saveRecord(record);
   try {
     await claimName(spec, { migration: id });
-    await createContainer(spec);
+    await Promise.all([createContainer(spec), makeHugeRoom(params.hugeBytes)]);
   } catch (error) {
     await discardDestination(record, tools);
     throw error;
@@ -129,6 +130,15 @@ async function restoreFailure(
     log("error", `${record.id}: left behind: ${String(error)}`),
   );
   return new MwarpError("MWARP_E_RESTORE", `runc restore ended with ${status}`, { details });
+}
+
+export async function pagesCome(
+  params: AgentParams<"destination.pagesCome">,
+  signal: AbortSignal,
+): Promise<Empty> {
+  const record = await destinationRecord(params.migration, "held");
+  await fetchesOrHasAll(migrationPaths(record.id), signal);
+  return {};
 }
 
 export async function populate(

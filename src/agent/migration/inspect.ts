@@ -27,10 +27,10 @@ export async function inspect(
   await mustBeFree(name);
   const { cgroup, upper } = containerPaths(name);
   const listed = tasksOf(cgroup);
-  const [spec, tasks, anonymous, memory, swap, limit, layer, groups, unsupported] = await Promise.all([
+  const [spec, tasks, pages, memory, swap, limit, layer, groups, unsupported] = await Promise.all([
     loadSpec(name),
     listed,
-    listed.then(anonymousBytes),
+    listed.then(anonymousPages),
     memoryBytes(cgroup),
     swapBytes(cgroup),
     memoryLimitBytes(cgroup),
@@ -41,7 +41,8 @@ export async function inspect(
   return {
     spec,
     tasks,
-    anonymousBytes: anonymous,
+    anonymousBytes: pages.all,
+    hugeBytes: pages.huge,
     memoryBytes: memory,
     swapBytes: swap,
     memoryLimitBytes: limit,
@@ -59,12 +60,12 @@ async function ownGroups(cgroup: string): Promise<string[]> {
   return count === 0 ? [] : [`the container: ${count} control group${count === 1 ? "" : "s"} of its own`];
 }
 
-async function anonymousBytes(tasks: readonly Task[]): Promise<number> {
-  const kib = tasks.map(async ({ pid }) => {
-    const rollup = await readIfThere(`/proc/${pid}/smaps_rollup`);
-    return Number(/^Anonymous:\s+(\d+) kB$/m.exec(rollup ?? "")?.[1] ?? 0);
-  });
-  return (await Promise.all(kib)).reduce((sum, one) => sum + one, 0) * 1024;
+/** Bytes of anonymous memory, and of those in huge pages. What several tasks share counts in each. */
+async function anonymousPages(tasks: readonly Task[]): Promise<{ all: number; huge: number }> {
+  const rollups = await Promise.all(tasks.map(({ pid }) => readIfThere(`/proc/${pid}/smaps_rollup`)));
+  const sum = (field: RegExp): number =>
+    rollups.reduce((kib, rollup) => kib + Number(field.exec(rollup ?? "")?.[1] ?? 0), 0) * 1024;
+  return { all: sum(/^Anonymous:\s+(\d+) kB$/m), huge: sum(/^AnonHugePages:\s+(\d+) kB$/m) };
 }
 
 async function directoryBytes(dir: string): Promise<number> {

@@ -8,7 +8,7 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
-import { exists, readIfThere } from "../files.js";
+import { exists, readIfThere, readNumber } from "../files.js";
 import { jobRuns, jobStatus, startKeeper } from "../job.js";
 import { log } from "../log.js";
 import type { MigrationPaths } from "../paths.js";
@@ -18,6 +18,7 @@ import { failureDetails } from "./criu-log.js";
 
 const START_MS = 10_000;
 const HOLD_MS = 10_000;
+const ASK_MS = 5_000;
 /** For all pages to come, ms; a call that waits longer is repeated. */
 const FETCH_MS = 240_000;
 
@@ -58,6 +59,26 @@ export async function holdFaults(paths: MigrationPaths, signal: AbortSignal): Pr
   );
 }
 
+/** Whether pages will never come; the keeper has ended the tasks then, or is about to. */
+export async function fetchFailed(paths: MigrationPaths): Promise<boolean> {
+  if (await exists(join(paths.lazyPages, "failed"))) return true;
+  return (await exists(paths.lazyPages)) && ((await jobStatus(paths.lazyPages)) ?? 0) !== 0;
+}
+
+/** `MWARP_E_RESTORE` when the fetching has failed by now: the keeper is asked, as it is the first to know. */
+export async function fetchesOrHasAll(paths: MigrationPaths, signal: AbortSignal): Promise<void> {
+  const ask = join(paths.lazyPages, "ask");
+  await writeFile(ask, "");
+  await pollUntil(
+    "the keeper's word",
+    async () => {
+      if (await fetchFailed(paths)) throw await failed(paths);
+      return (await jobStatus(paths.lazyPages)) === 0 || !(await exists(ask)) ? true : null;
+    },
+    { timeoutMs: ASK_MS, signal },
+  );
+}
+
 /** How the fetching of pages ended: all came, or why some never will. Null when it was never begun. */
 export async function fetched(
   paths: MigrationPaths,
@@ -83,7 +104,7 @@ export async function fetched(
 }
 
 async function failed(paths: MigrationPaths): Promise<MwarpError> {
-  const status = await jobStatus(paths.lazyPages);
+  const status = (await readNumber(join(paths.lazyPages, "failed"))) ?? (await jobStatus(paths.lazyPages));
   const details = await failureDetails(paths.lazyPages, join(paths.work, "lazy-pages.log"));
   return new MwarpError("MWARP_E_RESTORE", `criu lazy-pages ended with ${status}`, { details });
 }

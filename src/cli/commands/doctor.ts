@@ -11,10 +11,10 @@ export const registerDoctor: Register = (program, session) => {
     .addHelpText("after", "\nExit status 1 when a check fails; warnings do not count.")
     .action(async () => {
       const { diagnose } = await import("../doctor/diagnose.js");
-      const checks = await diagnose(session.io);
+      const { checks, costs } = await diagnose(session.io);
       const failed = checks.some((check) => check.status === "fail");
       if (failed) session.exitCode = ExitCode.failed;
-      if (session.json) return session.document({ ok: !failed, checks });
+      if (session.json) return session.document({ ok: !failed, checks, costs });
       const { checkLines } = await import("../doctor/render.js");
       for (const line of checkLines(checks, session.io)) session.printPainted(line);
     });

@@ -14,7 +14,8 @@ interface UpOptions {
   readonly vms: number;
   readonly memory: number;
   readonly cpus: number;
-  readonly hugepages?: LabOptions["hugepages"] | true;
+  readonly backing: NonNullable<LabOptions["backing"]>;
+  readonly hugepages?: NonNullable<LabOptions["hugepages"]>;
   readonly accel: NonNullable<LabOptions["accelerator"]>;
   readonly name?: string;
   readonly quiet?: true;
@@ -32,10 +33,19 @@ export const registerLab: Register = (program, session) => {
     )
     .option("--cpus <count>", "virtual processors of each VM", parseCount(1), 1)
     .addOption(
-      new Option("--hugepages [when]", "back the VMs with 2 MiB pages")
+      new Option(
+        "--backing <kind>",
+        "host memory of the VMs: 4 KiB pages; transparent 2 MiB pages, as many as the host finds; 2 MiB pages reserved " +
+          "for them; auto reserves when enough memory stays free, else 4k",
+      )
+        .choices(["auto", "4k", "thp", "hugetlb"])
+        .default("auto"),
+    )
+    .addOption(
+      new Option("--hugepages [when]", "older spelling of --backing: on is hugetlb, off is 4k")
         .choices(["auto", "on", "off"])
         .preset("on")
-        .default("auto"),
+        .conflicts("backing"),
     )
     .addOption(
       new Option("--accel <kind>", "auto uses KVM when a probe shows that it really runs a guest")
@@ -54,7 +64,9 @@ export const registerLab: Register = (program, session) => {
             vms: options.vms,
             memory: options.memory,
             cpus: options.cpus,
-            hugepages: options.hugepages === true ? "on" : (options.hugepages ?? "auto"),
+            ...(options.hugepages === undefined
+              ? { backing: options.backing }
+              : { hugepages: options.hugepages }),
             accelerator: options.accel,
           },
           { signal, onProgress: tell(session, options.quiet === true) },
@@ -112,7 +124,7 @@ function tell(session: Session, quiet: boolean): (progress: LabProgress) => void
 
 async function showStatus(session: Session, status: LabStatus): Promise<void> {
   if (session.json) return session.document(status);
-  const { settings, accelerator, hugepages } = status;
+  const { settings, accelerator, backing } = status;
   session.print(`lab: ${status.state}`);
   for (const problem of status.problems) session.print(`  ${problem}`);
   if (settings !== null)
@@ -121,7 +133,7 @@ async function showStatus(session: Session, status: LabStatus): Promise<void> {
         `network namespace ${status.namespace}`,
     );
   if (accelerator !== null) session.print(`accelerator: ${accelerator.kind} (${accelerator.reason})`);
-  if (hugepages !== null) session.print(`huge pages: ${hugepages.kind} (${hugepages.reason})`);
+  if (backing !== null) session.print(`memory of the VMs: ${backing.kind} (${backing.reason})`);
   for (const [name, directory] of Object.entries(status.rootfs))
     session.print(`rootfs ${name}: ${directory}`);
   if (status.vms.length === 0) return;

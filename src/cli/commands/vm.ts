@@ -1,7 +1,7 @@
 /** `mwarp vm`: the VMs mWarp knows. */
 import { MwarpError } from "../../errors.js";
 import type { VmListing } from "../../protocol/api.js";
-import { formatBytes } from "../output/format.js";
+import { formatBytes, formatHostPages } from "../output/format.js";
 import { parseCount, parseName } from "../parse.js";
 import { type Register, withJson } from "../session.js";
 import { passOn } from "./exec.js";
@@ -89,7 +89,7 @@ function vmRow(vm: VmListing): string[] {
     vm.address ?? "-",
     agent === null ? "-" : formatBytes(agent.memory_total_bytes),
     agent === null ? "-" : formatBytes(agent.memory_available_bytes),
-    memory.host_page_bytes === null ? "-" : formatBytes(memory.host_page_bytes),
+    formatHostPages(memory),
     warpWord(vm),
     vm.containers === null ? "-" : String(vm.containers),
     agent?.criu ?? "-",

@@ -2,15 +2,25 @@
 import { MwarpError, toMwarpError } from "../../errors.js";
 import { knownKvmVerdict, labStatus, missingPackages } from "../../lab/index.js";
 import { currentBuild } from "../../protocol/build.js";
+import type { CostFile } from "../../protocol/costs.js";
 import { connectIfRunning } from "../connect.js";
 import type { Io } from "../io.js";
 import { type Check, fail, ok, warn } from "./check.js";
+import { judgeCosts, readCosts } from "./costs.js";
 import { judgeHost, readHostFacts } from "./host.js";
 import { judgeLeftovers, judgeVm } from "./vms.js";
 
-export async function diagnose(io: Io): Promise<Check[]> {
+export interface Diagnosis {
+  readonly checks: readonly Check[];
+  /** What exchanges cost here; null when that is not known. */
+  readonly costs: CostFile | null;
+}
+
+export async function diagnose(io: Io): Promise<Diagnosis> {
   const host = judgeHost(readHostFacts(io.isRoot, { missingPackages, knownKvmVerdict }));
-  return [...host, judgeLab(), ...(await daemonAndVms(io))];
+  const kept = readCosts(io.env);
+  const checks = [...host, judgeCosts(kept), judgeLab(), ...(await daemonAndVms(io))];
+  return { checks, costs: "costs" in kept ? kept.costs : null };
 }
 
 function judgeLab(): Check {

@@ -1,6 +1,6 @@
 /** What mWarp needs of each VM, judged from the daemon's listing. */
 import type { ContainerList, VmListing } from "../../protocol/api.js";
-import { formatBytes } from "../output/format.js";
+import { formatBytes, formatHostPages } from "../output/format.js";
 import { type Check, fail, ok, warn } from "./check.js";
 
 /** As preflight demands them. */
@@ -32,10 +32,7 @@ export function judgeVm(vm: VmListing): Check[] {
 
 function judgeMemory({ memory }: VmListing, id: string): Check {
   if (memory.shared)
-    return ok(
-      id,
-      `${formatBytes(memory.bytes ?? 0)}, shared, ${formatBytes(memory.host_page_bytes ?? 0)} host pages`,
-    );
+    return ok(id, `${formatBytes(memory.bytes ?? 0)}, shared, host pages of ${formatHostPages(memory)}`);
   const remedy = "Start the VM with memory-backend-memfd,share=on; until then only --method cold works.";
   return fail(id, memory.reason ?? "not shared", remedy);
 }

@@ -1,5 +1,8 @@
 /** Quantities for people. Programs get raw numbers with the unit in the key. */
 
+import type { VmListing } from "../../protocol/api.js";
+import { HUGE_BYTES } from "../../units.js";
+
 const units = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
 
 /** "0 B", "512 B", "1.0 GiB", "256 MiB": three digits at most, a decimal below ten. */
@@ -12,6 +15,12 @@ export function formatBytes(bytes: number): string {
   }
   const digits = unit > 0 && value < 9.95 ? 1 : 0;
   return `${value.toFixed(digits)} ${units[unit]}`;
+}
+
+/** Host pages behind a VM's RAM: "4.0 KiB", "2.0 MiB", "2.0 MiB (thp)"; "-" when nobody knows. */
+export function formatHostPages(memory: VmListing["memory"]): string {
+  if (memory.host_page_bytes === null) return "-";
+  return memory.transparent_huge ? `${formatBytes(HUGE_BYTES)} (thp)` : formatBytes(memory.host_page_bytes);
 }
 
 /** "0.4 ms", "41 ms", "1.3 s", "2 m 05 s". */

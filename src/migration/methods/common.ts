@@ -55,9 +55,11 @@ export async function prepareBoth(context: StepContext): Promise<void> {
   const { checked, id, signal } = context;
   const options = { signal, timeoutMs: limits.prepare };
   const { spec } = checked.usage;
+  // The other methods are as stock tools have them, which make no room.
+  const hugeBytes = context.request.method === "warp" ? checked.usage.hugeBytes : 0;
   await checked.sourceAgent.call("source.prepare", { migration: id, name: spec.name }, options);
   await deliverRootfs(checked.destinationAgent, spec.rootfs, checked.rootfsFile, signal);
-  await checked.destinationAgent.call("destination.prepare", { migration: id, spec }, options);
+  await checked.destinationAgent.call("destination.prepare", { migration: id, spec, hugeBytes }, options);
   await context.deadMan.armed();
 }
 

@@ -53,7 +53,15 @@ export async function migratePostcopy(run: StepRunner, context: StepContext): Pr
   });
   await run.step("restore", () => restoreDestination(context, pagesFrom));
   countNetwork(context, lazyBytes(dumped.files));
-  await run.step("commit", async (commit) => commit());
+  await run.step("commit", async (commit) => {
+    // From here on nothing else has them.
+    await context.checked.destinationAgent.call(
+      "destination.pagesCome",
+      { migration: context.id },
+      { signal: context.signal, timeoutMs: limits.quick },
+    );
+    commit();
+  });
 }
 
 /** @param after the last round before; the pages that are as they were in it are not sent again */

@@ -36,13 +36,17 @@ interface Sessions {
 }
 
 /** Runs to the commit; what is left is the same for all methods. */
-export async function migrateWarp(run: StepRunner, context: StepContext, costs: CostModel): Promise<void> {
+export async function migrateWarp(
+  run: StepRunner,
+  context: StepContext,
+  knownCosts: () => Promise<CostModel>,
+): Promise<void> {
   let opened: Sessions | null = null;
   try {
-    const sessions = await run.step("prepare", async () => {
+    const { costs, ...sessions } = await run.step("prepare", async () => {
       opened = await openSessions(context);
-      await prepareBoth(context);
-      return opened;
+      const [costs] = await Promise.all([knownCosts(), prepareBoth(context)]);
+      return { ...opened, costs };
     });
     await run.step("freeze", () => freezeSource(context));
     const dumped = await run.step("dump", () => dumpSource(context, { kind: "none" }));

@@ -2,7 +2,7 @@
 import { PAGE_BYTES } from "../../units.js";
 import { type BackingFile, fileKey } from "../../vm/backing.js";
 import { type BackedRam, type BackingCursor, forEachPiece } from "../backed-pieces.js";
-import type { Extents } from "../extents.js";
+import type { Extents } from "../extent-list.js";
 
 /** One VM's half of all pieces. */
 export interface SidePieces {
@@ -68,7 +68,7 @@ class SideRecorder {
     this.#files = files;
   }
 
-  record({ backing, mapping, hva }: BackingCursor): void {
+  record({ backing, mapping, hva, offset }: BackingCursor): void {
     const local = backing.file[mapping];
     let number = this.#numbers[local];
     if (number === undefined) {
@@ -76,7 +76,7 @@ class SideRecorder {
       this.#numbers[local] = number;
     }
     this.#hva.push(hva);
-    this.#offset.push(backing.offset[mapping] + (hva - backing.hva[mapping]));
+    this.#offset.push(offset);
     this.#file.push(number);
   }
 

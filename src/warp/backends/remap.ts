@@ -9,7 +9,7 @@ import { fileKey, lookupBacking } from "../../vm/backing.js";
 import type { MapExtents, VmmFile } from "../../vm/vmm-library.js";
 import type { BackedRam } from "../backed-pieces.js";
 import type { CompletedExchange, FrameExchanger } from "../backend.js";
-import type { Extents } from "../extents.js";
+import type { Extents } from "../extent-list.js";
 import { type ExchangePieces, type SidePieces, splitByBacking } from "./exchange-pieces.js";
 
 /** What is used of the library's client (VmmLibrary). Guest RAM has been told to it by `region` before. */

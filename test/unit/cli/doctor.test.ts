@@ -1,9 +1,14 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Check } from "../../../src/cli/doctor/check.js";
+import { judgeCosts, readCosts } from "../../../src/cli/doctor/costs.js";
 import { type HostFacts, judgeHost } from "../../../src/cli/doctor/host.js";
 import { checkLines } from "../../../src/cli/doctor/render.js";
 import { atLeast, judgeLeftovers, judgeVm } from "../../../src/cli/doctor/vms.js";
 import type { VmListing } from "../../../src/protocol/api.js";
+import type { CostFile } from "../../../src/protocol/costs.js";
 import { containerState } from "../daemon/fakes.js";
 import { FakeIo } from "./fake-io.js";
 
@@ -30,7 +35,7 @@ const vm: VmListing = {
     memory_total_bytes: 1 << 30,
     memory_available_bytes: 1 << 29,
   },
-  memory: { shared: true, bytes: 1 << 30, host_page_bytes: 4096, reason: null },
+  memory: { shared: true, bytes: 1 << 30, host_page_bytes: 4096, transparent_huge: false, reason: null },
   library: true,
   containers: 0,
   error: null,
@@ -40,6 +45,47 @@ const bad = (checks: readonly Check[]): string[] =>
   checks.filter(({ status }) => status !== "ok").map(({ id, status }) => `${id} ${status}`);
 
 describe("the doctor", () => {
+  it("says what exchanges cost here, from which length of run on they remap, and when the file is damaged", () => {
+    const directory = mkdtempSync(path.join(tmpdir(), "mwarp-doctor-"));
+    const env = { MWARP_STATE_DIR: directory };
+    const file = path.join(directory, "costs.json");
+    const four = {
+      remapSetupUs: 500,
+      remapPerExtentUs: 10,
+      remapPerPageUs: 0.1,
+      touchPerExtentUs: 0,
+      touchPerPageUs: 0.1,
+      copySetupUs: 100,
+      copyPerExtentUs: 0,
+      copyPerPageUs: 0.7,
+    };
+    const kept: CostFile = {
+      version: 1,
+      measured_at: "2026-01-01T00:00:00.000Z",
+      time_ms: 600,
+      host: { kernel: "6.12", cpu: "one", processors: 2, shmem_huge: "never" },
+      busy: false,
+      costs: { "4k": four, thp: { ...four, copyPerPageUs: 0.15 }, hugetlb: null },
+    };
+    try {
+      expect(judgeCosts(readCosts(env)).message).toContain("not measured yet");
+      writeFileSync(file, JSON.stringify(kept));
+      expect(readCosts(env)).toEqual({ costs: kept });
+      expect(judgeCosts(readCosts(env))).toEqual({
+        id: "host.costs",
+        status: "ok",
+        message:
+          "measured 2026-01-01T00:00:00.000Z: 4k copies a page in 0.70 us, remaps runs from 20 pages on; " +
+          "thp copies a page in 0.15 us, remapping gains nothing; hugetlb not measured, built-in",
+        remedy: null,
+      });
+      writeFileSync(file, "{");
+      expect(judgeCosts(readCosts(env)).status).toBe("warn");
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
   it("finds nothing wrong with a fit host and a fit VM", () => {
     expect(bad([...judgeHost(fit), ...judgeVm(vm)])).toEqual([]);
   });

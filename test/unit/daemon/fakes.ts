@@ -3,7 +3,6 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import type { ContainerBuilder, SpecFacts } from "../../../src/container/builder.js";
 import type {
   AgentPool,
   DaemonLog,
@@ -27,6 +26,7 @@ import type {
 } from "../../../src/protocol/migration.js";
 import type { MemoryBacking, VmEndpoint } from "../../../src/vm/types.js";
 import { moveWeb } from "../../support/requests.js";
+import { FakeBuilder } from "./fake-builder.js";
 
 export function containerState(name: string, changes: Partial<ContainerState> = {}): ContainerState {
   const digit = (name.charCodeAt(0) % 10).toString();
@@ -328,6 +328,7 @@ export class FakeHost {
       agents: this.#agents(),
       builder: new FakeBuilder(directory),
       engine: this.engine,
+      costs: { current: async () => null, close: async () => undefined },
       limits: { listing: 200, find: 300, recoveryRetry: 20 },
       log: silentLog,
     };
@@ -349,27 +350,6 @@ export class FakeHost {
       forget: () => undefined,
       close: async () => undefined,
     };
-  }
-}
-
-class FakeBuilder implements ContainerBuilder {
-  constructor(private readonly directory: string) {}
-
-  async archive(): Promise<{ digest: string; file: string; bytes: number }> {
-    const file = path.join(this.directory, "package.json");
-    return { digest: "cd".repeat(32), file, bytes: 1 };
-  }
-
-  spec(input: SpecFacts): ContainerSpec {
-    const { name, id, rootfs, network, hostname, createdAt, ...oci } = input;
-    return { name, id, rootfs, network, hostname, oci, createdAt };
-  }
-
-  network(taken: readonly { ipv4: string }[], { ipv4 }: { ipv4: string | null }): ContainerSpec["network"] {
-    const used = new Set(taken.map((item) => item.ipv4));
-    let host = 100;
-    while (used.has(`10.77.0.${host}`)) host++;
-    return { mac: "02:00:00:00:00:99", ipv4: ipv4 ?? `10.77.0.${host}`, prefixLength: 24, gateway: null };
   }
 }
 

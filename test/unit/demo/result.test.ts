@@ -45,7 +45,7 @@ const moved = (change: Partial<DemoMove> = {}): DemoMove => ({
 
 const result = (...moves: DemoMove[]) => ({
   accelerator: "tcg",
-  hugepages: "on",
+  backing: "hugetlb",
   keys: 1000,
   data_bytes: 4_096_000,
   moves,

@@ -12,8 +12,8 @@ const host = (gib: number, pool: Pool | null = { total: 0, free: 0, reserved: 0 
   available: gib * GIB,
   pool: pool === null ? null : { surplus: 0, ...pool },
 });
-const auto = { hugepages: "auto" } as const;
-const on = { hugepages: "on" } as const;
+const auto = { backing: "auto" } as const;
+const on = { backing: "hugetlb" } as const;
 
 describe("huge pages for 4 GiB of VMs", () => {
   test("auto takes them when 4 GiB stay free besides, and adds them to what the pool has", () => {
@@ -34,7 +34,7 @@ describe("huge pages for 4 GiB of VMs", () => {
     expect(planHugepages(auto, 4 * GIB, host(8, pool))).toMatchObject({ pages: 2148, before: 7 });
   });
 
-  test("on needs no spare memory, and fails clearly when there is not enough", () => {
+  test("hugetlb needs no spare memory, and fails clearly when there is not enough", () => {
     expect(planHugepages(on, 4 * GIB, host(4))).toMatchObject({ use: true, pages: 2048 });
     expect(() => planHugepages(on, 4 * GIB, host(3.9))).toThrow(
       expect.objectContaining({ code: "MWARP_E_LAB" }),
@@ -51,7 +51,7 @@ describe("huge pages for 4 GiB of VMs", () => {
     });
   });
 
-  test("a kernel without 2 MiB pages: auto goes on, on fails", () => {
+  test("a kernel without 2 MiB pages: auto goes on, hugetlb fails", () => {
     expect(planHugepages(auto, 4 * GIB, host(64, null))).toMatchObject({
       use: false,
       reason: "the host kernel has none",
@@ -59,7 +59,7 @@ describe("huge pages for 4 GiB of VMs", () => {
     expect(() => planHugepages(on, 4 * GIB, host(64, null))).toThrow("the host kernel has none");
   });
 
-  test("off is off", () => {
-    expect(planHugepages({ hugepages: "off" }, 4 * GIB, host(64))).toMatchObject({ use: false, pages: 0 });
+  test.each(["4k", "thp"] as const)("%s takes none", (backing) => {
+    expect(planHugepages({ backing }, 4 * GIB, host(64))).toMatchObject({ use: false, pages: 0 });
   });
 });

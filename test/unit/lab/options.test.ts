@@ -23,7 +23,8 @@ test("without wishes a lab is two VMs of 2 GiB", () => {
     vms: 2,
     memoryBytes: 2 * GIB,
     cpus: 1,
-    hugepages: "auto",
+    backing: "auto",
+    allocation: "on-demand",
     accelerator: "auto",
     overrides: {},
   });
@@ -43,6 +44,14 @@ describe("wrong wishes are refused by name", () => {
     expect(() => resolveOptions(options)).toThrow(expect.objectContaining({ code: "MWARP_E_USAGE" }));
     expect(() => resolveOptions(options)).toThrow(message);
   });
+});
+
+test("huge pages have an older spelling, and one wish cannot be made twice", () => {
+  expect(resolveOptions({ backing: "thp" }).backing).toBe("thp");
+  expect(resolveOptions({ hugepages: "auto" }).backing).toBe("auto");
+  expect(resolveOptions({ hugepages: "on" }).backing).toBe("hugetlb");
+  expect(resolveOptions({ hugepages: "off" }).backing).toBe("4k");
+  expect(() => resolveOptions({ hugepages: "on", backing: "hugetlb" })).toThrow("give one of them");
 });
 
 test("an override changes only what it names", () => {

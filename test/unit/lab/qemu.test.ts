@@ -11,7 +11,8 @@ const spec: VmSpec = {
   memoryBytes: 2 * 1024 ** 3,
   cpus: 2,
   accelerator: "tcg",
-  hugepages: true,
+  backing: "hugetlb",
+  allocation: "on-demand",
   memoryBacking: "shared",
   preload: "/opt/mwarp/libmwarp-vmm.so",
   extra: [],
@@ -31,8 +32,12 @@ describe("the command line of a lab VM", () => {
 
   test("guest RAM is a shared memory file, of huge pages when there are", () => {
     expect(line()).toContain("-machine q35,memory-backend=ram0 ");
-    expect(line()).toContain("memory-backend-memfd,id=ram0,size=2048M,share=on,hugetlb=on,hugetlbsize=2M ");
-    expect(line({ hugepages: false })).toContain("memory-backend-memfd,id=ram0,size=2048M,share=on ");
+    expect(line()).toContain("memory-backend-memfd,hugetlb=on,hugetlbsize=2M,id=ram0,size=2048M,share=on ");
+    expect(line({ backing: "4k" })).toContain("memory-backend-memfd,id=ram0,size=2048M,share=on ");
+    expect(line({ backing: "thp" })).toContain(
+      "memory-backend-file,mem-path=/run/mwarp/vms/vm-b/memory,align=2M,id=ram0,size=2048M,share=on ",
+    );
+    expect(line({ allocation: "ahead" })).toContain("size=2048M,share=on,prealloc=on ");
     expect(line({ memoryBacking: "private" })).not.toContain("memory-backend");
   });
 

@@ -26,7 +26,7 @@ const state: LabState = {
   settings: resolveOptions({}),
   image: "abc",
   accelerator: { kind: "tcg", reason: "asked for" },
-  hugepages: { kind: "on", reason: "" },
+  backing: { kind: "hugetlb", reason: "" },
   resources: [
     { kind: "netns", name: "mwarp", mounted: true },
     { kind: "hugepages", pages: 5, before: 1, reserved: true },

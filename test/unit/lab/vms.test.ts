@@ -24,7 +24,8 @@ test("a VM's directory, where its sockets will be, is its owner's alone, whateve
       memoryBytes: 2 ** 26,
       cpus: 1,
       accelerator: "tcg",
-      hugepages: false,
+      backing: "4k",
+      allocation: "on-demand",
       memoryBacking: "shared",
       preload: null,
       extra: [],
@@ -32,6 +33,9 @@ test("a VM's directory, where its sockets will be, is its owner's alone, whateve
       initramfs: "/none",
       disk: "/none",
     });
+  } catch (error) {
+    // It may have ended before anybody could look.
+    expect(error).toMatchObject({ code: "MWARP_E_LAB", message: "vm-a: QEMU did not start" });
   } finally {
     process.umask(umask);
   }

@@ -79,6 +79,7 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
           spec: { name: "web" },
           tasks: [{ pid: 7, nsPid: 1 }],
           anonymousBytes: 64 * MIB,
+          hugeBytes: 0,
           memoryBytes: 1,
           swapBytes: 0,
           memoryLimitBytes: null,

@@ -12,7 +12,7 @@ import { QmpClient } from "../../../src/vm/qmp.js";
 import { VmmLibrary } from "../../../src/vm/vmm-library.js";
 import { encodeExchange } from "../../../src/warp/backends/exchange-record.js";
 import { RemapBackend, type RemapSide } from "../../../src/warp/backends/remap.js";
-import { ExtentsBuilder } from "../../../src/warp/extents.js";
+import { ExtentsBuilder } from "../../../src/warp/extent-list.js";
 import { RamMap } from "../../../src/warp/ram-map.js";
 import { journalHead } from "../../support/requests.js";
 import { PausedQemu } from "../vm/paused-qemu.js";

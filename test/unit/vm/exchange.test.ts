@@ -1,4 +1,5 @@
 /** The layers together on two real, paused QEMUs: layout, what backs it, the preloaded library, memory reads. */
+import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { gpa, HUGE_BYTES, hva, PAGE_BYTES } from "../../../src/units.js";
 import { BackingReader, backingPiece, fileKey, lookupBacking } from "../../../src/vm/backing.js";
@@ -198,7 +199,6 @@ describe("two paused QEMUs", () => {
 
   test("remapped pieces keep the attributes that QEMU gave its guest RAM", async () => {
     const flagsAt = async (address: number): Promise<string> => {
-      const { readFile } = await import("node:fs/promises");
       const smaps = await readFile(`/proc/${a.qemu.endpoint.pid}/smaps`, "utf8");
       const block = smaps.slice(smaps.indexOf(`\n${address.toString(16)}-`));
       return /VmFlags: (.*)/.exec(block)?.[1] ?? "";
@@ -209,6 +209,30 @@ describe("two paused QEMUs", () => {
     expect(await flagsAt(addressOf(a, FRAME))).toBe(before);
     expect(before).toContain("dc");
     await a.library.map(extents([back(forth)]));
+  });
+
+  test("a remapped piece asks the host for no huge pages where QEMU was told to reserve none", async () => {
+    const object = "memory-backend-memfd,id=m,size=64M,share=on,hugetlb=on,hugetlbsize=2M,reserve=off";
+    await using qemu = await PausedQemu.start({
+      memoryArguments: ["-machine", "q35,memory-backend=m", "-m", "64M", "-object", object],
+    });
+    const { library, layout, backing, memory } = await open(qemu);
+    const { handle } = await library.open(backing.read().files[0].path);
+    const [first, second] = [8, 12].map((mib) => mib * 1024 * 1024);
+    const at = layout.regions[1].hva + (first - layout.regions[1].gpa);
+    const flags = async (): Promise<string[]> => {
+      const smaps = await readFile(`/proc/${qemu.endpoint.pid}/smaps`, "utf8");
+      return [...smaps.matchAll(/memfd:[\s\S]*?VmFlags: (.*)/g)].map(([, words]) => words);
+    };
+    const before = new Set(await flags());
+    // Where the pool is empty, the kernel refuses a mapping for which it must reserve.
+    await library.map(
+      extents([{ hva: at, bytes: 2 ** 21, handle, offset: second, oldHandle: handle, oldOffset: first }]),
+    );
+    expect(await flags()).toHaveLength(3);
+    expect(new Set(await flags())).toEqual(before);
+    library.close();
+    memory.close();
   });
 
   test("a file on disk is not taken for memory", async () => {

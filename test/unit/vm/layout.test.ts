@@ -1,4 +1,7 @@
-import { rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { pagingLevels, parsePagingLevels } from "../../../src/vm/facts.js";
 import { VmmInspector } from "../../../src/vm/inspector.js";
@@ -137,6 +140,25 @@ describe("real, paused QEMUs", () => {
     qemu.qmp.close();
     const backing = await new VmmInspector().backing(qemu.endpoint);
     expect(backing).toEqual({ kind: "unsuitable", reason: expect.stringContaining(reason) });
+  });
+
+  test("RAM that the host maps as transparent huge pages is told from RAM of small ones", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "mwarp-huge-"));
+    execFileSync("mount", ["-t", "tmpfs", "-o", "huge=always", "mwarp-test", directory]);
+    try {
+      const object = `memory-backend-file,id=m,size=64M,share=on,mem-path=${directory},align=2M`;
+      await using qemu = await PausedQemu.start({
+        memoryArguments: ["-machine", "q35,memory-backend=m", "-m", "64M", "-object", object],
+      });
+      // Nothing is mapped before it is touched.
+      const before = await qemu.layout();
+      qemu.poke(before.regions[0].hva, new Uint8Array(1));
+      expect([before.transparentHuge, (await qemu.layout()).transparentHuge]).toEqual([false, true]);
+      expect(before.hostPageBytes).toBe(4096);
+    } finally {
+      execFileSync("umount", ["--lazy", directory]);
+      rmSync(directory, { recursive: true });
+    }
   });
 
   test("overlapping looks share one connection, and later ones need none", async () => {

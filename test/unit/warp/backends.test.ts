@@ -4,10 +4,9 @@ import { PAGE_BYTES } from "../../../src/units.js";
 import type { CompletedExchange } from "../../../src/warp/backend.js";
 import { CopyBackend } from "../../../src/warp/backends/copy.js";
 import { RemapBackend } from "../../../src/warp/backends/remap.js";
-import { measureCosts } from "../../../src/warp/cost-model.js";
 import { execute } from "../../../src/warp/execute.js";
-import { type Extents, NO_EXTENTS } from "../../../src/warp/extents.js";
-import { copyBetween, measureExchange } from "../../../src/warp/native.js";
+import { type Extents, NO_EXTENTS } from "../../../src/warp/extent-list.js";
+import { copyBetween } from "../../../src/warp/native.js";
 import { RamMap } from "../../../src/warp/ram-map.js";
 import { extentsOf, HolderLibrary, MemoryHolder, PAGES, remapSide, useHolders } from "./memory-holder.js";
 
@@ -20,7 +19,7 @@ describe("the copy back end", () => {
     const rows: [number, number, number][] = [[100, 2000, 700]];
     for (let index = 0; index < 90; index++) rows.push([index, 300 + index * 3, 1]);
     const extents = extentsOf(rows);
-    const backend = new CopyBackend(source, destination, 2);
+    const backend = new CopyBackend(source, destination, { threads: 2 });
     expect(await backend.copy(extents)).toBe(790 * PAGE_BYTES);
     const expected = new Map(
       rows.flatMap(([from, to, pages]) =>
@@ -38,7 +37,7 @@ describe("the copy back end", () => {
     await using source = await MemoryHolder.start(1);
     await using destination = await MemoryHolder.start(2);
     const rows = Array.from({ length: 12 }, () => [0, 0, PAGES] as const);
-    const backend = new CopyBackend(source, destination, 4);
+    const backend = new CopyBackend(source, destination, { threads: 4 });
     expect(await backend.copy(extentsOf(rows))).toBe(12 * PAGES * PAGE_BYTES);
   });
 
@@ -213,22 +212,5 @@ describe("the remap back end", () => {
       { copier, exchanger: null },
     );
     await expect(remapping).rejects.toMatchObject({ code: "MWARP_E_INTERNAL" });
-  });
-});
-
-describe("measuring", () => {
-  it("finds that a page costs more to remap alone than as part of a long run", () => {
-    const { basePages } = measureCosts();
-    const finite = Object.values(basePages).every((cost) => Number.isFinite(cost) && cost >= 0);
-    expect(finite).toBe(true);
-    expect(basePages.remapPerExtentUs).toBeGreaterThan(basePages.remapPerPageUs);
-  });
-
-  it("gives times for base pages, and nothing where there are no huge pages to be had", () => {
-    const sample = measureExchange(256, 1, PAGE_BYTES);
-    expect(sample).toMatchObject({ pages: 256, runPages: 1 });
-    expect(Math.min(sample?.remapNs ?? 0, sample?.touchNs ?? 0, sample?.copyNs ?? 0)).toBeGreaterThan(0);
-    expect(() => measureExchange(256, 3, PAGE_BYTES)).toThrow(TypeError);
-    expect(() => measureExchange(256, 1, 8192)).toThrow(TypeError);
   });
 });

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { type SidePieces, splitByBacking } from "../../../src/warp/backends/exchange-pieces.js";
 import { RemapBackend } from "../../../src/warp/backends/remap.js";
 import { cutByBacking } from "../../../src/warp/candidates.js";
 import { extentsOf, MemoryHolder, PAGES, remapSide, useHolders } from "./memory-holder.js";
@@ -71,6 +72,26 @@ describe("candidates for a remap", () => {
       await new RemapBackend(remapSide(source), remapSide(destination), () => undefined).exchange(rows)
     ).release();
     expect([...cut().newMappings]).toEqual([0, 0]);
+  });
+
+  it("are cut only where no one mmap would do: what lies in a row on both sides has another file or offset behind it", async () => {
+    await using source = await MemoryHolder.start(1);
+    await using destination = await MemoryHolder.start(2);
+    await fc.assert(
+      fc.asyncProperty(extents, async (rows) => {
+        const [from, to] = [remapSide(source), remapSide(destination)];
+        const { count, bytes, ...pieces } = splitByBacking(extentsOf(rows), from.now, to.now);
+        for (let piece = 1; piece < count; piece++) {
+          const follows = ({ hva }: SidePieces): boolean => hva[piece] === hva[piece - 1] + bytes[piece - 1];
+          const continues = ({ file, offset }: SidePieces): boolean =>
+            file[piece] === file[piece - 1] && offset[piece] === offset[piece - 1] + bytes[piece - 1];
+          if (follows(pieces.source) && follows(pieces.destination))
+            expect(continues(pieces.source) && continues(pieces.destination)).toBe(false);
+        }
+        await (await new RemapBackend(from, to, () => undefined).exchange(extentsOf(rows))).release();
+      }),
+      { numRuns: 30 },
+    );
   });
 
   it("are cut where a mapping of either side ends", async () => {

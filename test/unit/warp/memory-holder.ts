@@ -11,7 +11,7 @@ import { BackingReader } from "../../../src/vm/backing.js";
 import type { MemoryLayout } from "../../../src/vm/types.js";
 import type { MapExtents, VmmFile } from "../../../src/vm/vmm-library.js";
 import type { RemapSide } from "../../../src/warp/backends/remap.js";
-import { type Extents, ExtentsBuilder } from "../../../src/warp/extents.js";
+import { type Extents, ExtentsBuilder } from "../../../src/warp/extent-list.js";
 import { RamMap } from "../../../src/warp/ram-map.js";
 
 const root = path.resolve(import.meta.dirname, "../../..");
