@@ -1,17 +1,17 @@
-/** What the demo and its client process (which lives in the lab's network namespace) say to each other: NDJSON lines. */
+/** What the demo asks its client process (lab/client-process.ts), and what that one answers. */
 import * as z from "zod/mini";
 
 export const ClientRequestSchema = z.discriminatedUnion("do", [
   /** Answers true once Redis takes commands, false when the time is up. */
-  z.object({ id: z.int(), do: z.literal("ready"), timeout_ms: z.int() }),
-  z.object({ id: z.int(), do: z.literal("load"), keys: z.int() }),
-  z.object({ id: z.int(), do: z.literal("check"), keys: z.int() }),
+  z.object({ do: z.literal("ready"), timeout_ms: z.int() }),
+  z.object({ do: z.literal("load"), keys: z.int() }),
+  z.object({ do: z.literal("check"), keys: z.int() }),
   /** Starts the client that reads and writes all the time. */
-  z.object({ id: z.int(), do: z.literal("traffic") }),
+  z.object({ do: z.literal("traffic") }),
   /** Answers true once the traffic has got an answer to something it asked after this, false when the time is up. */
-  z.object({ id: z.int(), do: z.literal("flowing"), timeout_ms: z.int() }),
+  z.object({ do: z.literal("flowing"), timeout_ms: z.int() }),
   /** What the traffic saw since the last mark. */
-  z.object({ id: z.int(), do: z.literal("mark") }),
+  z.object({ do: z.literal("mark") }),
 ]);
 export type ClientRequest = z.infer<typeof ClientRequestSchema>;
 
@@ -29,10 +29,3 @@ export const TrafficReportSchema = z.object({
   wrong: z.int(),
 });
 export type TrafficReport = z.infer<typeof TrafficReportSchema>;
-
-export const ClientAnswerSchema = z.discriminatedUnion("event", [
-  z.object({ id: z.int(), event: z.literal("progress"), done: z.int() }),
-  z.object({ id: z.int(), event: z.literal("result"), result: z.unknown() }),
-  z.object({ id: z.int(), event: z.literal("error"), message: z.string() }),
-]);
-export type ClientAnswer = z.infer<typeof ClientAnswerSchema>;

@@ -8,9 +8,9 @@ import { formatBytes } from "../cli/output/format.js";
 import type { DaemonClient } from "../daemon/client.js";
 import { MwarpError } from "../errors.js";
 import { type LabProgress, type LabStatus, labDown, labStatus, labUp } from "../lab/index.js";
+import { VALUE_BYTES } from "../redis/dataset.js";
 import { DemoClient } from "./client.js";
 import { compareMoves } from "./compare.js";
-import { VALUE_BYTES } from "./dataset.js";
 import { type MoveContext, move } from "./move.js";
 import { type DemoResult, faults } from "./result.js";
 import { Story } from "./story.js";
@@ -81,7 +81,7 @@ async function play(options: DemoOptions, story: Story, lab: LabStatus): Promise
 
   story.begin(`a Redis in ${FROM}`);
   const address = await startRedis(daemon, lab, signal);
-  await using client = DemoClient.start(`/run/netns/${lab.namespace}`, address, PORT, signal);
+  await using client = DemoClient.start(lab.namespace!, address, PORT, signal);
   await client.ready(REDIS_START_MS);
   const data = formatBytes(KEYS * VALUE_BYTES);
   await story.counted(`loading ${data} in ${KEYS} keys at ${address}:${PORT}`, KEYS, (progress) =>

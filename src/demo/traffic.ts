@@ -4,8 +4,8 @@
  * value of another time shows at once.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { RedisConnection } from "../redis/connection.js";
 import type { TrafficReport } from "./client-protocol.js";
-import { RedisConnection } from "./redis-connection.js";
 
 const CONNECT_MS = 2_000;
 const RECONNECT_PAUSE_MS = 50;

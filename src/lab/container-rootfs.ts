@@ -1,20 +1,62 @@
 /** Small root file systems for containers, cut out of the guest image: `mwarp run --rootfs DIR` takes them. */
-import { copyFileSync, existsSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { run } from "./exec.js";
+import { createCluster, postgresUser } from "./postgres-cluster.js";
 
-/** Programs of each root file system, besides busybox. */
-export const containerPrograms: Readonly<Record<string, readonly string[]>> = {
-  busybox: [],
-  redis: ["/usr/bin/redis-server", "/usr/bin/redis-cli", "/usr/bin/redis-benchmark"],
-};
+/** What a root file system holds besides busybox. */
+interface Contents {
+  /** Programs and loadable modules; the libraries that they need come with them. */
+  readonly programs: readonly string[];
+  /** Directories that are taken whole. */
+  readonly trees: readonly string[];
+  /** Where programs and trees lie in the guest image; their paths in the root file system are those without it. */
+  readonly prefix: string;
+}
+
+/** Where packages are unpacked that the guest itself has no use for; not in the image when it is done. */
+export const UNPACKED = "/unpacked";
+
+/** Debian packages that are unpacked there. Installed they would bring LLVM and Perl, and a server that starts. */
+export const unpackedPackages = ["postgresql-17"] as const;
+
+const postgres = "/usr/lib/postgresql/17";
+
+export const containerContents = {
+  busybox: { programs: [], trees: [], prefix: "" },
+  redis: {
+    programs: ["/usr/bin/redis-server", "/usr/bin/redis-cli", "/usr/bin/redis-benchmark"],
+    trees: [],
+    prefix: "",
+  },
+  /** With a database cluster in /var/lib/postgresql/main, which every host of its network may use without a password. */
+  postgres: {
+    programs: [
+      ...["postgres", "initdb"].map((program) => `${postgres}/bin/${program}`),
+      ...["plpgsql", "dict_snowball"].map((module) => `${postgres}/lib/${module}.so`),
+    ],
+    trees: ["/usr/share/postgresql/17"],
+    prefix: UNPACKED,
+  },
+} as const satisfies Record<string, Contents>;
+export type ContainerRootfs = keyof typeof containerContents;
 
 const passwd = `root:x:0:0:root:/root:/bin/sh
 redis:x:100:100:redis:/var/lib/redis:/bin/sh
+postgres:x:${postgresUser.uid}:${postgresUser.gid}:postgres:/var/lib/postgresql:/bin/sh
 nobody:x:65534:65534:nobody:/nonexistent:/bin/false
 `;
 const group = `root:x:0:
 redis:x:100:
+postgres:x:${postgresUser.gid}:
 nogroup:x:65534:
 `;
 
@@ -28,12 +70,16 @@ async function librariesOf(
   return [...text.matchAll(/(\/\S+) \(0x[0-9a-f]+\)/g)].map((match) => match[1]);
 }
 
-/** Copies a file of the guest image, following links, to the same path below `target`. */
-function copyFrom(root: string, target: string, path: string): void {
+/** Copies a file of the guest image, following links, to the same path below `target`, less `prefix`. */
+function copyFrom(root: string, target: string, path: string, prefix = ""): void {
   // Debian's /bin and /lib are links into /usr, on both sides: write where they lead.
-  const to = join(target, path.replace(/^\/(bin|sbin|lib|lib64)\//, "/usr/$1/"));
+  const inside = path.slice(prefix.length).replace(/^\/(bin|sbin|lib|lib64)\//, "/usr/$1/");
+  const to = join(target, inside);
   mkdirSync(dirname(to), { recursive: true });
   if (!existsSync(to)) copyFileSync(resolveIn(root, path), to);
+  // Also by its bare name.
+  const short = join(target, "usr/bin", basename(inside));
+  if (dirname(inside).endsWith("/bin") && !existsSync(short)) symlinkSync(inside, short);
 }
 
 /** The real file behind a path of `root`; absolute links inside it lead back into it. */
@@ -42,13 +88,26 @@ function resolveIn(root: string, path: string): string {
   return real.startsWith(`${realpathSync(root)}/`) ? real : join(root, real);
 }
 
-/** Makes one root file system of the programs of `root` in the new directory `target`. */
+/** Makes one root file system out of what lies in `root`, in the new directory `target`. */
 export async function exportRootfs(
   root: string,
   target: string,
-  programs: readonly string[],
+  name: ContainerRootfs,
   signal: AbortSignal | undefined,
 ): Promise<void> {
+  const { programs, trees, prefix }: Contents = containerContents[name];
+  await makeSkeleton(root, target, signal);
+  for (const program of programs.map((path) => prefix + path)) {
+    copyFrom(root, target, program, prefix);
+    for (const library of await librariesOf(root, program, signal)) copyFrom(root, target, library);
+  }
+  for (const tree of trees)
+    cpSync(join(root, prefix, tree), join(target, tree), { recursive: true, dereference: true });
+  if (name === "postgres") await createCluster(target, signal);
+}
+
+/** Directories, users and busybox. */
+async function makeSkeleton(root: string, target: string, signal: AbortSignal | undefined): Promise<void> {
   for (const directory of [
     "usr/bin",
     "usr/sbin",
@@ -76,9 +135,5 @@ export async function exportRootfs(
   const applets = await run([join(root, "usr/bin/busybox"), "--list"], { signal });
   for (const applet of applets.trim().split("\n")) {
     if (applet !== "busybox" && applet !== "") symlinkSync("busybox", join(target, "usr/bin", applet));
-  }
-  for (const program of programs) {
-    copyFrom(root, target, program);
-    for (const library of await librariesOf(root, program, signal)) copyFrom(root, target, library);
   }
 }

@@ -17,7 +17,13 @@ import { dirname, join } from "node:path";
 import { isMwarpError, MwarpError } from "../errors.js";
 import { withLock } from "../lock.js";
 import { cacheDir } from "../paths.js";
-import { containerPrograms, exportRootfs } from "./container-rootfs.js";
+import {
+  type ContainerRootfs,
+  containerContents,
+  exportRootfs,
+  UNPACKED,
+  unpackedPackages,
+} from "./container-rootfs.js";
 import { lastLines, run } from "./exec.js";
 import {
   bootModules,
@@ -35,7 +41,7 @@ const BUILD_TIMEOUT_MS = 15 * 60_000;
 
 /** All that decides what is in the image. A change makes a new one; `version` is for changes of the code below. */
 const recipe = {
-  version: 3,
+  version: 4,
   suite: "trixie",
   packages: [
     "linux-image-cloud-amd64",
@@ -48,7 +54,13 @@ const recipe = {
     "kmod",
     "busybox-static",
     "redis-server",
+    // Libraries of PostgreSQL.
+    "libgssapi-krb5-2",
+    "libldap2",
+    "libpq5",
+    "libxml2",
   ],
+  unpacked: unpackedPackages,
   exclude: [
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -57,7 +69,7 @@ const recipe = {
     "/usr/lib/udev/hwdb.d/*",
   ],
   modules: [...bootModules, ...networkModules, ...lateModules],
-  containers: containerPrograms,
+  containers: containerContents,
 } as const;
 
 export interface GuestImage {
@@ -73,11 +85,12 @@ export interface GuestImage {
   readonly rootfs: Readonly<Record<string, string>>;
 }
 
+const rootfsNames = Object.keys(containerContents) as ContainerRootfs[];
+
 const recipeHash = (): string =>
   createHash("sha256").update(JSON.stringify(recipe)).digest("hex").slice(0, 12);
 
 function imageAt(directory: string, hash: string): GuestImage {
-  const names = Object.keys(containerPrograms);
   return {
     hash,
     directory,
@@ -85,7 +98,7 @@ function imageAt(directory: string, hash: string): GuestImage {
     kernel: join(directory, "vmlinuz"),
     busybox: join(directory, "busybox"),
     moduleDirectory: join(directory, "modules"),
-    rootfs: Object.fromEntries(names.map((name) => [name, join(directory, "rootfs", name)])),
+    rootfs: Object.fromEntries(rootfsNames.map((name) => [name, join(directory, "rootfs", name)])),
   };
 }
 
@@ -151,8 +164,11 @@ async function build(
   // KASLR and five-level paging, which guests have.
   copyFileSync(join(root, "boot", onlyEntry(join(root, "boot"), "vmlinuz-")), join(work, "vmlinuz"));
   copyFileSync(join(root, "usr/bin/busybox"), join(work, "busybox"));
-  for (const [name, programs] of Object.entries(containerPrograms))
-    await exportRootfs(root, join(work, "rootfs", name), programs, signal);
+  const unpacked = join(root, UNPACKED);
+  for (const file of readdirSync(unpacked))
+    await run(["dpkg-deb", "-x", join(unpacked, file), unpacked], { signal });
+  for (const name of rootfsNames) await exportRootfs(root, join(work, "rootfs", name), name, signal);
+  rmSync(unpacked, { recursive: true });
   say("writing the image file");
   rmSync(join(root, "boot"), { recursive: true });
   const kib = Number((await run(["du", "-sk", root], { signal })).split(/\s/)[0]);
@@ -167,6 +183,13 @@ async function build(
   rmSync(root, { recursive: true });
 }
 
+/** Run by mmdebstrap on the host, with the guest's root as its argument, while its package lists are still there. */
+const downloadUnpacked = [
+  `mkdir "$1${UNPACKED}"`,
+  `cd "$1${UNPACKED}"`,
+  `APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -q -o APT::Sandbox::User=root download ${recipe.unpacked.join(" ")}`,
+].join(" && ");
+
 async function debootstrap(root: string, log: string, signal: AbortSignal | undefined): Promise<void> {
   rmSync(log, { force: true });
   const mirror = process.env.MWARP_DEBIAN_MIRROR;
@@ -180,6 +203,7 @@ async function debootstrap(root: string, log: string, signal: AbortSignal | unde
     "--format=directory",
     ...recipe.exclude.map((path) => `--dpkgopt=path-exclude=${path}`),
     `--include=${recipe.packages.join(",")}`,
+    `--customize-hook=${downloadUnpacked}`,
     recipe.suite,
     root,
     ...(mirror === undefined ? [] : [mirror]),

@@ -35,7 +35,7 @@ describe("a Redis with 256 MiB of data and a busy client", () => {
       "redis-server",
       ...settings,
     ]);
-    client = DemoClient.start(`/run/netns/${namespace}`, ipv4, 6379, ending.signal);
+    client = DemoClient.start(namespace!, ipv4, 6379, ending.signal);
     await client.ready(60_000);
     await client.load(KEYS, () => undefined);
     expect(await client.check(KEYS, () => undefined)).toEqual({ keys: KEYS, missing: 0, wrong: 0 });

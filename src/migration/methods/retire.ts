@@ -24,7 +24,8 @@ export interface Ends {
  */
 export async function retireBoth({ id, method, source, destination }: Ends): Promise<void> {
   const retire = async (): Promise<void> => {
-    if (source !== null) await callAgent(source, "source.retire", id);
+    // With its VM all of it has ended.
+    if (source !== null && !source.isGone()) await callAgent(source, "source.retire", id);
   };
   if (method === "postcopy") {
     // Also when the container is lost: what the source holds of it is of no use without the rest.

@@ -186,4 +186,16 @@ describe("Turns", () => {
     await expect(second).rejects.toThrow("hung up");
     expect(started).toBe(false);
   });
+
+  it("lets the end of a migration stop what is still waiting for its turn", async () => {
+    const turns = new Turns();
+    const wait = (signal: AbortSignal) => sleep(10_000, undefined, { signal });
+    // Both before the first has begun, as two requests that come in one piece.
+    const first = turns.run("m", forever, wait);
+    const second = turns.interrupt("m", wait);
+    const ended = turns.interrupt("m", async () => "ended");
+    await expect(first).rejects.toThrow("overtaken");
+    await expect(second).rejects.toThrow("overtaken");
+    await expect(ended).resolves.toBe("ended");
+  });
 });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { encodeCommand, RedisError, type Reply, ReplyParser } from "../../../src/demo/resp.js";
+import { encodeCommand, RedisError, type Reply, ReplyParser } from "../../../src/redis/resp.js";
 
 /** A reply as the server would send it. */
 function encodeReply(reply: Reply): Buffer {

@@ -1,18 +1,27 @@
-/** The demo's data: keys whose values follow from their numbers, so that each can be checked without a second copy. */
-import type { CheckResult } from "./client-protocol.js";
-import type { RedisConnection } from "./redis-connection.js";
+/** Keys whose values follow from their numbers and versions, so that each can be checked without a second copy. */
+import type { RedisConnection } from "./connection.js";
 
 export const VALUE_BYTES = 4096;
 const KEYS_PER_BATCH = 64;
 /** Batches on their way at once: enough to keep Redis busy over a slow virtual network. */
 const BATCHES_IN_FLIGHT = 4;
 
+export interface DatasetCheck {
+  readonly keys: number;
+  readonly missing: number;
+  readonly wrong: number;
+}
+
+/** How often key `index` was written after it was loaded. */
+export type VersionOf = (index: number) => number;
+const asLoaded: VersionOf = () => 0;
+
 export const keyName = (index: number): string => `item:${index}`;
 
-/** The value of key `index`: no two keys have a 4-byte word in common at the same place. */
-export function valueFor(index: number): Buffer {
+/** The value of key `index`: neither two keys of one version nor two versions of one key have a 4-byte word in common at the same place. */
+export function valueFor(index: number, version = 0): Buffer {
   const words = new Uint32Array(VALUE_BYTES / 4);
-  let state = Math.imul(index + 1, 0x9e3779b1);
+  let state = Math.imul(index + 1, 0x9e3779b1) ^ Math.imul(version, 0x85ebca6b);
   for (let i = 0; i < words.length; i++) {
     state = (Math.imul(state, 0x0019660d) + 0x3c6ef35f) | 0;
     words[i] = state;
@@ -62,7 +71,8 @@ export async function check(
   redis: RedisConnection,
   keys: number,
   progress: (done: number) => void,
-): Promise<CheckResult> {
+  versionOf: VersionOf = asLoaded,
+): Promise<DatasetCheck> {
   let missing = 0;
   let wrong = 0;
   await inBatches(
@@ -72,7 +82,7 @@ export async function check(
       for (let i = 0; i < count; i++) {
         const value = Array.isArray(values) ? values[i] : null;
         if (!Buffer.isBuffer(value)) missing++;
-        else if (!value.equals(valueFor(first + i))) wrong++;
+        else if (!value.equals(valueFor(first + i, versionOf(first + i)))) wrong++;
       }
     },
     progress,

@@ -58,7 +58,8 @@ export class RedisConnection {
     try {
       replies = this.parser.push(chunk);
     } catch (error) {
-      this.fail(error instanceof Error ? error : new Error(String(error)));
+      // Not as the RedisError it is: those are replies, after which a connection is as good as before.
+      this.fail(new Error(error instanceof Error ? error.message : String(error)));
       return;
     }
     for (const reply of replies) {

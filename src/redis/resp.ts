@@ -1,4 +1,4 @@
-/** The Redis protocol (RESP 2), as much of it as the demo speaks: commands out, replies in. */
+/** The Redis protocol (RESP 2), as much of it as the clients here speak: commands out, replies in. */
 
 export type Reply = string | number | Buffer | null | RedisError | Reply[];
 
