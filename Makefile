@@ -129,7 +129,7 @@ demo: build ## a Redis moves between two VMs and back
 bench: build ## every measurement, ten rounds each (hours), into results/; then: mwarp bench report FILE
 	bin/mwarp bench full
 
-bench-quick: build ## one look at everything the benchmark measures, under five minutes
+bench-quick: build ## a look at the methods and the planner, under five minutes
 	bin/mwarp bench quick
 
 clean: ## remove what the build made

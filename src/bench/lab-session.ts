@@ -1,6 +1,7 @@
 /** Measures in one lab, on one container at a time. */
 import { MwarpError, toMwarpError } from "../errors.js";
 import { labStatus } from "../lab/index.js";
+import { ApplicationSession } from "./applications/index.js";
 import { BenchContainer } from "./container.js";
 import type { BenchLab } from "./lab.js";
 import { containerKey } from "./matrix.js";
@@ -8,17 +9,28 @@ import { measureMigration, otherVm } from "./measure.js";
 import { migrate } from "./migrate.js";
 import { measureNetwork } from "./network.js";
 import type { Task } from "./plan.js";
-import type { Cell, MigrationRecord, NetworkRecord } from "./records.js";
+import type {
+  Application,
+  ApplicationRecord,
+  BenchRecord,
+  Cell,
+  MigrationRecord,
+  NetworkRecord,
+} from "./records.js";
 import type { Bench } from "./task-loop.js";
 
 const ANSWER_MS = 10_000;
 const WARM_UP_BYTES = 16 * 1024 ** 2;
 
+type ApplicationTask = Extract<Task, { kind: "application" }>;
+
 export class LabSession implements Bench {
   readonly #lab: BenchLab;
   readonly #signal: AbortSignal;
   readonly #note: (text: string) => void;
+  /** At most one of the two is there. */
   #container: BenchContainer | null = null;
+  #program: { readonly application: Application; readonly session: ApplicationSession } | null = null;
 
   constructor(lab: BenchLab, signal: AbortSignal, note: (text: string) => void) {
     this.#lab = lab;
@@ -57,8 +69,17 @@ export class LabSession implements Bench {
     }
   }
 
-  measure(task: Task): Promise<MigrationRecord | NetworkRecord> {
-    return task.kind === "network" ? this.#network(task.round) : this.#migration(task.cell, task.round);
+  async measure(task: Task): Promise<[BenchRecord]> {
+    switch (task.kind) {
+      case "network":
+        return [await this.#network(task.round)];
+      case "migration":
+        return [await this.#migration(task.cell, task.round)];
+      case "application":
+        return [await this.#application(task)];
+      default:
+        throw new MwarpError("MWARP_E_INTERNAL", `${task.kind} is not measured in a lab`);
+    }
   }
 
   async recover(): Promise<boolean> {
@@ -90,6 +111,17 @@ export class LabSession implements Bench {
     return measureMigration({ daemon, lab: status, signal: this.#signal }, container, cell, round);
   }
 
+  async #application({ application, method, round }: ApplicationTask): Promise<ApplicationRecord> {
+    const { daemon, status, backing } = this.#lab;
+    if (this.#program?.application !== application) {
+      await this.#drop();
+      const options = { application, backing, daemon, lab: status, signal: this.#signal };
+      const session = await ApplicationSession.start({ ...options, onProgress: (what) => this.#note(what) });
+      this.#program = { application, session };
+    }
+    return this.#program.session.measure(method, round);
+  }
+
   async #containerFor(cell: Cell, round: number): Promise<BenchContainer> {
     if (this.#container?.key === containerKey(cell)) return this.#container;
     await this.#drop();
@@ -104,8 +136,9 @@ export class LabSession implements Bench {
   }
 
   async #drop(): Promise<void> {
-    const container = this.#container;
-    this.#container = null;
+    const [container, program] = [this.#container, this.#program];
+    this.#container = this.#program = null;
     await container?.remove(this.#lab.daemon);
+    await program?.session[Symbol.asyncDispose]();
   }
 }

@@ -8,6 +8,7 @@ import { MwarpError } from "../errors.js";
 import { type LabProgress, type LabStatus, labDown, labUp } from "../lab/index.js";
 import { runDir, stateDir } from "../paths.js";
 import { type ContainerHost, makeRootfs } from "./container.js";
+import { releaseLeftPages } from "./huge-pages.js";
 import type { Backing } from "./records.js";
 
 const AGENTS_MS = 90_000;
@@ -102,6 +103,7 @@ export async function clearPlace(
 ): Promise<void> {
   await labDown();
   await keeper.stopUnusedDaemon();
+  await releaseLeftPages(place);
   for (const directory of [place.runDir, place.stateDir]) rmSync(directory, { recursive: true, force: true });
 }
 

@@ -2,8 +2,16 @@
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import { MwarpError } from "../errors.js";
+import { HUGE_BYTES, PAGE_BYTES } from "../units.js";
 import { type Axes, cellKey, cellsOf, checkAxes, containerKey, nameOfCell } from "./matrix.js";
-import { type Backing, type BenchRecord, backings, type Cell, type Plan } from "./records.js";
+import {
+  type ApplicationCell,
+  type Backing,
+  type BenchRecord,
+  backings,
+  type Cell,
+  type Plan,
+} from "./records.js";
 import { type Suite, suites } from "./suites.js";
 
 /** Axes that are given take the place of the suite's own. */
@@ -16,39 +24,72 @@ export function makePlan(name: string, { rounds, ...axes }: PlanOptions): Plan {
   checkAxes(axes);
   const suite = Object.entries<Suite>(suites).find(([known]) => known === name)?.[1];
   if (suite === undefined) throw new MwarpError("MWARP_E_USAGE", `there is no suite ${name}`);
-  const slices = suite.slices.map((slice) => ({ ...slice, ...axes }));
-  return { suite: name, rounds: rounds ?? suite.rounds, cells: cellsOf(slices) };
+  return {
+    suite: name,
+    rounds: rounds ?? suite.rounds,
+    cells: cellsOf(suite.slices.map((slice) => ({ ...slice, ...axes }))),
+    applications: suite.applications.flatMap(({ application, backing, method }) =>
+      (axes.backing ?? backing).flatMap((one) =>
+        (axes.method ?? method).map((by): ApplicationCell => ({ application, backing: one, method: by })),
+      ),
+    ),
+    planner_rounds: suite.plannerRounds === 0 ? 0 : (rounds ?? suite.plannerRounds),
+  };
 }
 
 /** One thing to measure. */
 export type Task =
   | { readonly kind: "network"; readonly backing: Backing; readonly round: number }
-  | { readonly kind: "migration"; readonly cell: Cell; readonly round: number };
+  | { readonly kind: "migration"; readonly cell: Cell; readonly round: number }
+  | ({ readonly kind: "application"; readonly round: number } & ApplicationCell)
+  | { readonly kind: "planner" | "crossover"; readonly host_page_bytes: number; readonly round: number };
 
 /** Equal for a task and the records of it. */
-export function taskKey(task: Task): string {
-  const what = task.kind === "migration" ? cellKey(task.cell) : task.backing;
-  return `${task.kind} ${task.round} ${what}`;
+export const taskKey = (task: Task): string => `${task.kind} ${task.round} ${whatOf(task)}`;
+
+function whatOf(task: Task): string {
+  switch (task.kind) {
+    case "network":
+      return task.backing;
+    case "migration":
+      return cellKey(task.cell);
+    case "application":
+      return `${task.application} ${task.backing} ${task.method}`;
+    case "planner":
+    case "crossover":
+      return String(task.host_page_bytes);
+  }
 }
 
 /** For people, as in the progress line and in the record of a failure. */
-export const nameOfTask = (task: Task): string =>
-  task.kind === "migration" ? nameOfCell(task.cell) : `raw TCP between the VMs, ${task.backing}`;
+export function nameOfTask(task: Task): string {
+  switch (task.kind) {
+    case "network":
+      return `raw TCP between the VMs, ${task.backing}`;
+    case "migration":
+      return nameOfCell(task.cell);
+    case "application":
+      return `${task.application}, ${task.method} on ${task.backing}`;
+    case "planner":
+      return `plans against times, host pages of ${pagesOf(task.host_page_bytes)}`;
+    case "crossover":
+      return `remap against copy, host pages of ${pagesOf(task.host_page_bytes)}`;
+  }
+}
 
-/** Tasks that need a lab of their own, because of what backs its VMs. */
+const pagesOf = (bytes: number): string => (bytes === HUGE_BYTES ? "2 MiB" : "4 KiB");
+
+/** Tasks that need a lab of their own, because of what backs its VMs; null: they need none. */
 export interface Group {
-  readonly backing: Backing;
+  readonly backing: Backing | null;
   readonly tasks: readonly Task[];
 }
 
-/**
- * The whole order of a run, which its seed determines. Within a backing it goes round by round; in a round every cell comes once,
- * in an order of its own, so that what drifts with time falls on all alike. Cells of one container stay together: it is moved by one
- * method after the other.
- */
-export function schedule({ cells, rounds }: Plan, seed: number): Group[] {
+type Shuffle = <T>(items: Iterable<T>) => T[];
+
+function shuffler(seed: number): Shuffle {
   const generator = xoroshiro128plus(seed);
-  const shuffled = <T>(items: Iterable<T>): T[] => {
+  return (items) => {
     const list = [...items];
     for (let last = list.length - 1; last > 0; last--) {
       const other = uniformInt(generator, 0, last);
@@ -56,28 +97,61 @@ export function schedule({ cells, rounds }: Plan, seed: number): Group[] {
     }
     return list;
   };
-  return backings
-    .map((backing) => ({ backing, cells: cells.filter((cell) => cell.backing === backing) }))
-    .filter((group) => group.cells.length > 0)
-    .map(({ backing, cells: own }) => {
-      const containers = [...new Set(own.map(containerKey))].map((key) =>
-        own.filter((cell) => containerKey(cell) === key),
-      );
-      const tasks = Array.from({ length: rounds }, (_, round): Task[] => [
-        { kind: "network", backing, round },
-        ...shuffled(containers)
-          .flatMap(shuffled)
-          .map((cell): Task => ({ kind: "migration", cell, round })),
-      ]);
-      return { backing, tasks: tasks.flat() };
-    });
+}
+
+/**
+ * The whole order of a run, which its seed determines. Within a backing it goes round by round; in a round everything comes once, in
+ * an order of its own, so that what drifts with time falls on all alike. What has one container stays together: it is moved by
+ * one method after the other.
+ */
+export function schedule(plan: Plan, seed: number): Group[] {
+  const shuffled = shuffler(seed);
+  const labs = backings.map((backing): Group => ({ backing, tasks: labTasks(plan, backing, shuffled) }));
+  return [...labs, { backing: null, tasks: hostTasks(plan.planner_rounds) }].filter(
+    ({ tasks }) => tasks.length > 0,
+  );
+}
+
+function labTasks({ cells, applications, rounds }: Plan, backing: Backing, shuffled: Shuffle): Task[] {
+  const containers = grouped(
+    cells.filter((cell) => cell.backing === backing),
+    containerKey,
+  );
+  const programs = grouped(
+    applications.filter((one) => one.backing === backing),
+    ({ application }) => application,
+  );
+  if (containers.length + programs.length === 0) return [];
+  return Array.from({ length: rounds }, (_, round): Task[] => [
+    { kind: "network", backing, round },
+    ...shuffled(containers)
+      .flatMap(shuffled<Cell>)
+      .map((cell): Task => ({ kind: "migration", cell, round })),
+    ...shuffled(programs)
+      .flatMap(shuffled<ApplicationCell>)
+      .map((cell): Task => ({ kind: "application", ...cell, round })),
+  ]).flat();
+}
+
+const hostTasks = (rounds: number): Task[] =>
+  Array.from({ length: rounds }, (_, round) =>
+    [PAGE_BYTES, HUGE_BYTES].flatMap((host_page_bytes): Task[] => [
+      { kind: "planner", host_page_bytes, round },
+      { kind: "crossover", host_page_bytes, round },
+    ]),
+  ).flat();
+
+/** Items with the same key side by side, in the order in which the keys come. */
+function grouped<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {
+  const groups = new Map<string, T[]>();
+  for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
+  return [...groups.values()];
 }
 
 /** The tasks that a file's records answer. A failure answers none: what failed is tried again. */
-export function doneTasks(records: readonly BenchRecord[]): Set<string> {
-  return new Set(
+export const doneTasks = (records: readonly BenchRecord[]): Set<string> =>
+  new Set(
     records.flatMap((record) =>
-      record.kind === "migration" || record.kind === "network" ? [taskKey(record)] : [],
+      record.kind === "run" || record.kind === "failure" ? [] : [taskKey(record)],
     ),
   );
-}

@@ -34,6 +34,18 @@ export const CellSchema = z.object({
 });
 export type Cell = z.infer<typeof CellSchema>;
 
+export const applications = ["redis", "postgres", "memory"] as const;
+export const ApplicationSchema = z.enum(applications);
+export type Application = z.infer<typeof ApplicationSchema>;
+
+/** An application that is moved while a client is busy with it. */
+const ApplicationCellSchema = z.object({
+  application: ApplicationSchema,
+  backing: BackingSchema,
+  method: MigrationMethodSchema,
+});
+export type ApplicationCell = z.infer<typeof ApplicationCellSchema>;
+
 /** What a run is to measure, so that one that was cut off can be gone on with. */
 export const PlanSchema = z.object({
   /** Name of a suite of suites.ts. */
@@ -41,6 +53,9 @@ export const PlanSchema = z.object({
   /** Repetitions of every measurement. */
   rounds: count,
   cells: z.array(CellSchema),
+  applications: z.array(ApplicationCellSchema),
+  /** Repetitions of what is measured on the host without a VM. */
+  planner_rounds: count,
 });
 export type Plan = z.infer<typeof PlanSchema>;
 
@@ -141,10 +156,6 @@ export const CrossoverRecordSchema = z.object({
   touch_ms: ms,
   copy_ms: ms,
 });
-
-export const applications = ["redis", "postgres", "memory"] as const;
-export const ApplicationSchema = z.enum(applications);
-export type Application = z.infer<typeof ApplicationSchema>;
 
 /** One interval of a client's time; latencies are of the operations that ended in it, null when none did. */
 export const SampleSchema = z.object({

@@ -1,10 +1,12 @@
 /** A run of the benchmark: lab by lab, task by task; what fails is written down and the run goes on. */
-import type { DaemonClient } from "../daemon/client.js";
 import { MwarpError, toMwarpError } from "../errors.js";
 import { availableBytes } from "../lab/hugepages.js";
+import { knownKvmVerdict } from "../lab/index.js";
 import { withLock } from "../lock.js";
 import { failureRecord } from "./failure.js";
+import { HostSession } from "./host-session.js";
 import {
+  type BenchLab,
   clearPlace,
   type DaemonKeeper,
   GUEST_CPUS,
@@ -16,13 +18,13 @@ import {
 import { LabSession } from "./lab-session.js";
 import { thisCommit, thisMachine } from "./machine.js";
 import { nameOfCell } from "./matrix.js";
-import { fits, guestMemory } from "./memory.js";
+import { fits, guestMemory, movedApplication } from "./memory.js";
 import { doneTasks, type Group, schedule, type Task, taskKey } from "./plan.js";
 import type { BenchProgress } from "./progress.js";
-import type { BenchRecord, Plan, RunRecord } from "./records.js";
+import { type Backing, type BenchRecord, type Plan, RECORD_VERSION, type RunRecord } from "./records.js";
 import { type ReadResults, ResultsFile } from "./results-file.js";
 import { type ResumableRun, requireSame } from "./resume.js";
-import { runTasks } from "./task-loop.js";
+import { type LoopOptions, runTasks } from "./task-loop.js";
 
 /** Labs that one group of tasks may wear out before the rest of it is given up. */
 const MOST_LABS = 5;
@@ -57,7 +59,11 @@ export async function runBench(options: BenchOptions): Promise<readonly BenchRec
     using _moved = moveTo(place);
     await clearPlace(place, options.keeper);
     using run = new Run(options, place, { machine, commit });
-    await run.all();
+    try {
+      await run.all();
+    } finally {
+      await clearPlace(place, options.keeper);
+    }
     return run.records;
   });
 }
@@ -76,7 +82,8 @@ class Run implements Disposable {
     this.#place = place;
     this.#host = host;
     this.records = [...(begun?.results.records ?? [])];
-    this.#memoryBytes = begun?.run.guest.memory ?? guestMemory(plan.cells, availableBytes());
+    const moved = [...plan.cells, ...plan.applications.map(movedApplication)];
+    this.#memoryBytes = begun?.run.guest.memory ?? guestMemory(moved, availableBytes());
     if (begun !== null) this.#file = ResultsFile.goOn(options.file, begun.results);
   }
 
@@ -87,8 +94,12 @@ class Run implements Disposable {
   async all(): Promise<void> {
     const { plan, seed, progress } = this.#options;
     const done = doneTasks(this.records);
-    const fitting = plan.cells.filter((cell) => fits(cell, this.#memoryBytes));
-    const all = schedule({ ...plan, cells: fitting }, seed);
+    const fitting: Plan = {
+      ...plan,
+      cells: plan.cells.filter((cell) => fits(cell, this.#memoryBytes)),
+      applications: plan.applications.filter((one) => fits(movedApplication(one), this.#memoryBytes)),
+    };
+    const all = schedule(fitting, seed);
     const groups = all
       .map((group) => ({ ...group, tasks: group.tasks.filter((task) => !done.has(taskKey(task))) }))
       .filter((group) => group.tasks.length > 0);
@@ -97,11 +108,20 @@ class Run implements Disposable {
       groups.flatMap((group) => group.tasks),
       count(all) - count(groups),
     );
-    for (const group of groups) await this.#group(group);
+    for (const { backing, tasks } of groups) {
+      if (backing === null) await this.#onHost(tasks);
+      else await this.#inLabs(backing, tasks);
+    }
   }
 
-  /** All tasks of a group, in as many labs as that takes. */
-  async #group({ backing, tasks }: Group): Promise<void> {
+  async #onHost(tasks: readonly Task[]): Promise<void> {
+    const { signal } = this.#options;
+    if (this.#file === null) this.#begin(withoutLab());
+    await runTasks(tasks, new HostSession(this.#place, signal), this.#loop());
+  }
+
+  /** In as many labs as that takes. */
+  async #inLabs(backing: Backing, tasks: readonly Task[]): Promise<void> {
     const { signal, keeper, progress } = this.#options;
     let left: readonly Task[] = tasks;
     try {
@@ -112,10 +132,10 @@ class Run implements Disposable {
         const onProgress = ({ message }: { message: string }): void => progress.note(message);
         const lab = { place: this.#place, backing, memoryBytes, keeper, signal, onProgress };
         left = await withLab(lab, async (up) => {
-          await this.#begin(up.daemon, up.status.accelerator?.kind === "kvm" ? "kvm" : "tcg");
+          this.#begin(await this.#surroundings(up));
           const session = new LabSession(up, signal, (text) => progress.note(text));
           await session.warmUp(left);
-          return runTasks(left, session, { append: (record) => this.#append(record), progress, signal });
+          return runTasks(left, session, this.#loop());
         });
       }
     } catch (error) {
@@ -126,29 +146,25 @@ class Run implements Disposable {
     }
   }
 
+  #loop(): LoopOptions {
+    const { progress, signal } = this.#options;
+    return { append: (...records) => this.#append(...records), progress, signal };
+  }
+
   /** The file's first record, from the first lab; a later lab must be the same. */
-  async #begin(daemon: DaemonClient, accelerator: RunRecord["accelerator"]): Promise<void> {
-    const found = { accelerator, guest: await this.#guest(daemon) };
+  #begin(found: Surroundings): void {
     const first = this.records.find((record): record is RunRecord => record.kind === "run");
     if (first !== undefined) {
       const before = { accelerator: first.accelerator, guest: first.guest };
-      return requireSame(this.#options.file, before, found);
+      requireSame(this.#options.file, before, found);
+      return;
     }
     const { plan, seed, command, build, file } = this.#options;
     const started_at = new Date().toISOString();
     this.#file = ResultsFile.create(file);
-    this.#append({
-      kind: "run",
-      version: 1,
-      id: started_at.replace(/\D/g, "").slice(0, 14),
-      started_at,
-      command: [...command],
-      ...this.#host,
-      ...found,
-      seed,
-      build,
-      plan,
-    });
+    const id = started_at.replace(/\D/g, "").slice(0, 14);
+    const about = { id, started_at, command: [...command], seed, build, plan };
+    this.#append({ kind: "run", version: RECORD_VERSION, ...about, ...this.#host, ...found });
     for (const cell of plan.cells.filter((one) => !fits(one, this.#memoryBytes))) {
       const error = new MwarpError(
         "MWARP_E_NO_MEMORY",
@@ -158,19 +174,30 @@ class Run implements Disposable {
     }
   }
 
-  async #guest(daemon: DaemonClient): Promise<RunRecord["guest"]> {
+  async #surroundings({ daemon, status }: BenchLab): Promise<Surroundings> {
     const agent = (await daemon.vms(this.#options.signal)).vms[0]?.agent;
     return {
-      kernel: agent?.kernel ?? "unknown",
-      criu: agent?.criu ?? "unknown",
-      runc: agent?.runc ?? "unknown",
-      memory: this.#memoryBytes,
-      cpus: GUEST_CPUS,
+      accelerator: status.accelerator?.kind === "kvm" ? "kvm" : "tcg",
+      guest: {
+        kernel: agent?.kernel ?? "unknown",
+        criu: agent?.criu ?? "unknown",
+        runc: agent?.runc ?? "unknown",
+        memory: this.#memoryBytes,
+        cpus: GUEST_CPUS,
+      },
     };
   }
 
-  #append(record: BenchRecord): void {
-    this.#file?.append(record);
-    this.records.push(record);
+  #append(...records: readonly BenchRecord[]): void {
+    this.#file?.append(...records);
+    this.records.push(...records);
   }
 }
+
+type Surroundings = Pick<RunRecord, "accelerator" | "guest">;
+
+/** Of a run that needs no VM. */
+const withoutLab = (): Surroundings => ({
+  accelerator: knownKvmVerdict()?.works === true ? "kvm" : "tcg",
+  guest: { kernel: "none", criu: "none", runc: "none", memory: 0, cpus: 0 },
+});

@@ -1,5 +1,6 @@
 /** The named suites of `mwarp bench`, as data. */
 import type { Axes } from "./matrix.js";
+import type { Application } from "./records.js";
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
@@ -9,6 +10,13 @@ export interface Suite {
   readonly about: string;
   readonly rounds: number;
   readonly slices: readonly Axes[];
+  readonly applications: readonly ApplicationSlice[];
+  /** Of plans and of the crossover of remap and copy, on the host without a VM. */
+  readonly plannerRounds: number;
+}
+
+interface ApplicationSlice extends Pick<Axes, "backing" | "method"> {
+  readonly application: Application;
 }
 
 /** The plainest container there is; a slice says in what it differs. */
@@ -26,6 +34,8 @@ const slice = (axes: Partial<Axes>): Axes => ({ ...base, ...axes });
 
 /** As many as an interval of 95 % needs. */
 const ROUNDS = 10;
+/** The bar on plans is the median of twenty. */
+const PLANNER_ROUNDS = 20;
 
 const compare: readonly Axes[] = [slice({ writeShare: [0, 1] })];
 const sizes: readonly Axes[] = [slice({ size: [16 * MIB, 64 * MIB, 256 * MIB, GIB, 4 * GIB] })];
@@ -41,28 +51,54 @@ const writes: readonly Axes[] = [slice({ size: [256 * MIB], writeShare: [0, 0.1,
 const processes: readonly Axes[] = [
   slice({ size: [256 * MIB], processes: [1, 4, 16, 64], method: ["warp", "cold"] }),
 ];
+const applications = (["redis", "postgres", "memory"] as const).map(
+  (application): ApplicationSlice => ({ application, backing: base.backing, method: base.method }),
+);
 
-export const suites = {
+/** A suite of slices of the matrix and nothing else. */
+const ofSlices = (about: string, slices: readonly Axes[]): Suite => ({
+  about,
+  rounds: ROUNDS,
+  slices,
+  applications: [],
+  plannerRounds: 0,
+});
+
+export const suiteNames = [
+  "quick",
+  "compare",
+  "sizes",
+  "pages",
+  "writes",
+  "processes",
+  "applications",
+  "planner",
+  "full",
+] as const;
+export type SuiteName = (typeof suiteNames)[number];
+
+export const suites: Readonly<Record<SuiteName, Suite>> = {
   quick: {
-    about: "a look at everything in under five minutes",
+    ...ofSlices("a look at the methods and the planner in under five minutes", [slice({ size: [64 * MIB] })]),
     rounds: 2,
-    slices: [slice({ size: [64 * MIB] })],
+    plannerRounds: 2,
   },
-  compare: { about: "1 GiB by every method, idle and written to", rounds: ROUNDS, slices: compare },
-  sizes: { about: "total and downtime against size, 16 MiB to 4 GiB", rounds: ROUNDS, slices: sizes },
-  pages: {
-    about: "kinds of pages against back ends: the stun and the first touch after it",
-    rounds: ROUNDS,
-    slices: pages,
+  compare: ofSlices("1 GiB by every method, idle and written to", compare),
+  sizes: ofSlices("total and downtime against size, 16 MiB to 4 GiB", sizes),
+  pages: ofSlices("kinds of pages against back ends: the stun and the first touch after it", pages),
+  writes: ofSlices("how much the container writes while it moves", writes),
+  processes: ofSlices("1 to 64 processes", processes),
+  applications: {
+    ...ofSlices("Redis, PostgreSQL and a memory-bound program with busy clients", []),
+    applications,
   },
-  writes: { about: "how much the container writes while it moves", rounds: ROUNDS, slices: writes },
-  processes: { about: "1 to 64 processes", rounds: ROUNDS, slices: processes },
+  planner: {
+    ...ofSlices("plans against times, and where remap and copy cross over, without a VM", []),
+    plannerRounds: PLANNER_ROUNDS,
+  },
   full: {
-    about: "all of it",
-    rounds: ROUNDS,
-    slices: [...compare, ...sizes, ...pages, ...writes, ...processes],
+    ...ofSlices("all of it", [...compare, ...sizes, ...pages, ...writes, ...processes]),
+    applications,
+    plannerRounds: PLANNER_ROUNDS,
   },
-} as const satisfies Record<string, Suite>;
-
-export type SuiteName = keyof typeof suites;
-export const suiteNames = Object.keys(suites) as [SuiteName, ...SuiteName[]];
+};

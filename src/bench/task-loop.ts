@@ -7,14 +7,15 @@ import type { BenchRecord } from "./records.js";
 
 /** What measures. */
 export interface Bench {
-  measure(task: Task): Promise<BenchRecord>;
+  /** One record, or several that belong together. */
+  measure(task: Task): Promise<readonly [BenchRecord, ...BenchRecord[]]>;
   /** Throws away what the last task may have spoiled; whether the next one can be measured here. */
   recover(): Promise<boolean>;
 }
 
 export interface LoopOptions {
-  /** Puts a record on disk. */
-  readonly append: (record: BenchRecord) => void;
+  /** Puts records on disk. */
+  readonly append: (...records: readonly BenchRecord[]) => void;
   readonly progress: Pick<BenchProgress, "start" | "measured" | "failed">;
   readonly signal: AbortSignal;
 }
@@ -30,8 +31,9 @@ export async function runTasks(
     let fine = false;
     progress.start(task);
     try {
-      const record = await bench.measure(task);
-      append(record);
+      const records = await bench.measure(task);
+      append(...records);
+      const [record] = records;
       progress.measured(task, record);
       fine = record.kind !== "migration" || record.verified;
     } catch (error) {

@@ -5,18 +5,19 @@ import { fits, guestMemory } from "../../../src/bench/memory.js";
 import { doneTasks, makePlan, schedule, type Task, taskKey } from "../../../src/bench/plan.js";
 import type { Cell } from "../../../src/bench/records.js";
 import { suiteNames, suites } from "../../../src/bench/suites.js";
-import { failure, migration, network } from "./records.js";
+import { application, crossover, failure, migration, network } from "./records.js";
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const orderOf = (tasks: readonly Task[]): string[] => tasks.map(taskKey);
 
 describe("a plan", () => {
-  it.each(suiteNames)("of suite %s has every cell once", (name) => {
-    const { cells, rounds } = makePlan(name, {});
-    expect(new Set(cells.map(cellKey)).size).toBe(cells.length);
-    expect(cells.length).toBeGreaterThan(0);
-    expect(rounds).toBe(suites[name].rounds);
+  it.each(suiteNames)("of suite %s has something to measure, and everything once", (name) => {
+    const plan = makePlan(name, {});
+    const keys = schedule(plan, 1).flatMap(({ tasks }) => orderOf(tasks));
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(keys.length).toBeGreaterThan(0);
+    expect(plan.rounds).toBe(suites[name].rounds);
   });
 
   it("has ten rounds at least where intervals are asked for", () => {
@@ -29,6 +30,9 @@ describe("a plan", () => {
     for (const name of suiteNames)
       if (name !== "quick")
         for (const cell of makePlan(name, {}).cells) expect(full).toContain(cellKey(cell));
+    const { applications, planner_rounds } = makePlan("full", {});
+    expect(applications).toEqual(makePlan("applications", {}).applications);
+    expect(planner_rounds).toBe(makePlan("planner", {}).planner_rounds);
   });
 
   it("compares the four methods at 1 GiB, idle and with a writer that dirties half the pages in half a second", () => {
@@ -72,7 +76,17 @@ describe("a plan", () => {
       method: "cold",
       backend: "auto",
     };
-    expect(plan).toEqual({ suite: "full", rounds: 3, cells: [cell] });
+    expect(plan).toEqual({
+      suite: "full",
+      rounds: 3,
+      cells: [cell],
+      applications: ["redis", "postgres", "memory"].map((application) => ({
+        application,
+        backing: "4k",
+        method: "cold",
+      })),
+      planner_rounds: 3,
+    });
   });
 
   it.each([{ size: [4096] }, { processes: [0] }, { processes: [1000] }, { writeShare: [-1] }])(
@@ -132,6 +146,22 @@ describe("the order of a run", () => {
     );
   });
 
+  it("moves an application by all methods before the next one comes, and measures the host without a lab at the end", () => {
+    const plan = makePlan("full", { rounds: 2 });
+    const groups = schedule(plan, 5);
+    expect(groups.map(({ backing }) => backing)).toEqual(["4k", "thp", "hugetlb", null]);
+    const names = groups.flatMap(({ tasks }) =>
+      tasks.flatMap((task) => (task.kind === "application" ? [`${task.round} ${task.application}`] : [])),
+    );
+    expect(names).toHaveLength(2 * 3 * 4);
+    expect(names.filter((name, index) => name !== names[index - 1])).toHaveLength(2 * 3);
+    expect(orderOf(groups[3]!.tasks)).toEqual(
+      [0, 1].flatMap((round) =>
+        [4096, 2 * MIB].flatMap((bytes) => [`planner ${round} ${bytes}`, `crossover ${round} ${bytes}`]),
+      ),
+    );
+  });
+
   it("follows from the seed, and differs from round to round", () => {
     const plan = makePlan("compare", {});
     const order = (seed: number): string[] => schedule(plan, seed).flatMap(({ tasks }) => orderOf(tasks));
@@ -152,11 +182,21 @@ describe("what is done", () => {
     const plan = makePlan("quick", {});
     const tasks = schedule(plan, 1).flatMap((group) => group.tasks);
     const [cell] = plan.cells;
-    const done = doneTasks([network("hugetlb", 0), migration(cell!, 1), failure("warp")]);
+    const done = doneTasks([network("hugetlb", 0), migration(cell!, 1), failure("warp"), crossover(4096, 1)]);
     const left = tasks.filter((task) => !done.has(taskKey(task)));
-    expect(left).toHaveLength(tasks.length - 2);
+    expect(left).toHaveLength(tasks.length - 3);
     expect(orderOf(left)).not.toContain(taskKey({ kind: "migration", cell: cell!, round: 1 }));
     expect(orderOf(left)).toContain(taskKey({ kind: "migration", cell: cell!, round: 0 }));
+  });
+
+  it("counts a move of an application, and no other of it", () => {
+    const plan = makePlan("applications", { rounds: 1, method: ["warp", "cold"] });
+    const [first] = plan.applications;
+    const tasks = schedule(plan, 1).flatMap((group) => group.tasks);
+    const done = doneTasks([application(first!, 0)]);
+    expect(tasks.filter((task) => done.has(taskKey(task)))).toEqual([
+      { kind: "application", ...first, round: 0 },
+    ]);
   });
 });
 
@@ -175,6 +215,6 @@ describe("the memory of the VMs", () => {
   });
 
   it("is refused on a host that has not enough for the smallest", () => {
-    expect(() => guestMemory(cells, 2 * GIB)).toThrow(/smallest cell needs/);
+    expect(() => guestMemory(cells, 2 * GIB)).toThrow(/smallest container needs/);
   });
 });

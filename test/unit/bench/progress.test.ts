@@ -4,7 +4,10 @@ import { BenchProgress } from "../../../src/bench/progress.js";
 import { Sink } from "../cli/fake-io.js";
 import { migration, network } from "./records.js";
 
-const tasks = schedule(makePlan("quick", { rounds: 2, method: ["warp"] }), 1).flatMap((group) => group.tasks);
+const tasks = schedule(
+  makePlan("writes", { rounds: 2, method: ["warp"], writeShare: [0], size: [64 * 1024 ** 2] }),
+  1,
+).flatMap((group) => group.tasks);
 const [net, move] = tasks;
 if (net?.kind !== "network" || move?.kind !== "migration") throw new Error("the order begins otherwise");
 

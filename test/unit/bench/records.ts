@@ -2,7 +2,9 @@
 
 import { makePlan } from "../../../src/bench/plan.js";
 import type {
+  ApplicationCell,
   Backing,
+  BenchRecord,
   Cell,
   FailureRecord,
   MigrationRecord,
@@ -19,6 +21,34 @@ export const network = (backing: Backing, round: number): NetworkRecord => ({
   to: "vm-b",
   bytes: 256 * 1024 ** 2,
   time_ms: 1000,
+});
+
+export const crossover = (host_page_bytes: number, round: number): BenchRecord => ({
+  kind: "crossover",
+  round,
+  host_page_bytes,
+  pages: 32_768,
+  run_pages: 512,
+  remap_ms: 1,
+  touch_ms: 2,
+  copy_ms: 4,
+});
+
+export const application = (cell: ApplicationCell, round: number): BenchRecord => ({
+  kind: "application",
+  ...cell,
+  round,
+  load: 0.5,
+  client: "GET and SET",
+  interval_ms: 250,
+  samples: [],
+  operations: 90,
+  expected_operations: 100,
+  faults: { connections_lost: 0, wrong_answers: 0 },
+  report: migration(
+    { ...cell, pages: "thp", size: 4096, processes: 1, write_share: 0, backend: "auto" },
+    round,
+  ).report,
 });
 
 export const failure = (what: string): FailureRecord => ({

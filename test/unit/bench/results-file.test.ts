@@ -95,7 +95,7 @@ describe("going on with a run", () => {
     [{ accelerator: "kvm" as const }, "accelerator: tcg in the file, kvm now"],
     [{ machine: { ...run.machine, kernel: "6.2.0" } }, "machine.kernel: 6.1.0 in the file, 6.2.0 now"],
     [{ guest: { ...run.guest, criu: "4.2" } }, "guest.criu: 4.1.1 in the file, 4.2 now"],
-    [{ plan: makePlan("quick", { rounds: 5 }) }, "plan.rounds: 2 in the file, 5 now"],
+    [{ plan: { ...makePlan("quick", {}), rounds: 5 } }, "plan.rounds: 2 in the file, 5 now"],
     [
       { plan: makePlan("quick", { method: ["warp"] }) },
       "plan.cells: 4 of a kind in the file, 1 of a kind now",
@@ -121,8 +121,8 @@ describe("the summary", () => {
       failure("cold"),
     ];
     const summary = summarize(file, all);
-    // Two rounds of one network and four cells.
-    expect(summary).toMatchObject({ measured: 3, missing: 7, unverified: 1 });
+    // Two rounds of one network, four cells, and plans and crossover for two kinds of host pages.
+    expect(summary).toMatchObject({ measured: 3, missing: 15, unverified: 1 });
     expect(summary.failures).toEqual([{ what: "cold", code: "MWARP_E_DUMP", message: "CRIU said no" }]);
     expect(summary.cells).toEqual([{ cell, runs: 2, total_ms: 500, downtime_ms: 100, first_touch_ms: 4 }]);
     expect(summaryTable(summary)).toMatch(/warp, 64 MiB thp on hugetlb +2 +500 ms +100 ms +4 ms/);

@@ -3,11 +3,22 @@ import { makePlan, schedule, type Task, taskKey } from "../../../src/bench/plan.
 import type { BenchRecord } from "../../../src/bench/records.js";
 import { type Bench, runTasks } from "../../../src/bench/task-loop.js";
 import { MwarpError } from "../../../src/errors.js";
-import { migration, network } from "./records.js";
+import { crossover, migration, network } from "./records.js";
 
 const tasks = schedule(makePlan("quick", {}), 1).flatMap((group) => group.tasks);
-const good = (task: Task): BenchRecord =>
-  task.kind === "network" ? network(task.backing, task.round) : migration(task.cell, task.round);
+function good(task: Task): BenchRecord {
+  switch (task.kind) {
+    case "network":
+      return network(task.backing, task.round);
+    case "migration":
+      return migration(task.cell, task.round);
+    case "planner":
+    case "crossover":
+      return crossover(task.host_page_bytes, task.round);
+    case "application":
+      throw new Error("quick moves no application");
+  }
+}
 
 /** Measures as a test says; counts what it was asked for. */
 class Script implements Bench {
@@ -17,9 +28,9 @@ class Script implements Bench {
 
   constructor(readonly say: (index: number, task: Task) => BenchRecord) {}
 
-  async measure(task: Task): Promise<BenchRecord> {
+  async measure(task: Task): Promise<[BenchRecord]> {
     this.measured.push(taskKey(task));
-    return this.say(this.measured.length - 1, task);
+    return [this.say(this.measured.length - 1, task)];
   }
 
   async recover(): Promise<boolean> {
@@ -36,7 +47,7 @@ async function run(bench: Bench, signal = new AbortController().signal) {
     measured: () => void told.push("measured"),
     failed: (_what: string, message: string) => void told.push(`failed: ${message}`),
   };
-  const left = await runTasks(tasks, bench, { append: (record) => records.push(record), progress, signal });
+  const left = await runTasks(tasks, bench, { append: (...more) => records.push(...more), progress, signal });
   return { records, told, left };
 }
 
@@ -100,7 +111,7 @@ describe("the tasks of a lab", () => {
     const records: BenchRecord[] = [];
     const progress = { start: () => undefined, measured: () => undefined, failed: () => undefined };
     const ran = runTasks(tasks, bench, {
-      append: (record) => records.push(record),
+      append: (...more) => records.push(...more),
       progress,
       signal: abort.signal,
     });
