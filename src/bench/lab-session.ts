@@ -20,7 +20,14 @@ import type {
 import type { Bench } from "./task-loop.js";
 
 const ANSWER_MS = 10_000;
-const WARM_UP_BYTES = 16 * 1024 ** 2;
+const warmUpCell: Omit<Cell, "backing"> = {
+  pages: "thp",
+  size: 16 * 1024 ** 2,
+  processes: 1,
+  write_share: 0,
+  method: "warp",
+  backend: "auto",
+};
 
 type ApplicationTask = Extract<Task, { kind: "application" }>;
 
@@ -43,13 +50,15 @@ export class LabSession implements Bench {
    * into the other VM, and the programs of a method are read from disk once.
    */
   async warmUp(tasks: readonly Task[]): Promise<void> {
-    const cells = tasks.flatMap((task) => (task.kind === "migration" ? [task.cell] : []));
-    const methods = [...new Set(cells.map(({ method }) => method))];
-    if (cells.length === 0) return;
+    const methods = new Set(
+      tasks.flatMap((task) => {
+        if (task.kind === "migration") return [task.cell.method];
+        return task.kind === "application" ? [task.method] : [];
+      }),
+    );
     this.#note("warming up");
     try {
-      const cell: Cell = { ...cells[0], size: WARM_UP_BYTES, processes: 1, write_share: 0 };
-      const container = await this.#containerFor(cell, 0);
+      const container = await this.#containerFor({ ...warmUpCell, backing: this.#lab.backing }, 0);
       for (const method of methods) {
         const move = { to: otherVm(this.#lab.status, container.vm), method, backend: "auto" } as const;
         const { error } = await migrate(

@@ -4,7 +4,8 @@ import type { Io } from "../cli/io.js";
 import { formatBytes, formatMs } from "../cli/output/format.js";
 import { plain } from "../cli/output/plain.js";
 import { nameOfTask, type Task } from "./plan.js";
-import type { BenchRecord } from "./records.js";
+import type { ApplicationRecord, BenchRecord } from "./records.js";
+import { lostShare } from "./summary.js";
 
 const FORMAT = "{bar} {value}/{total}  {left}  {what}";
 const BAR_WIDTH = 24;
@@ -18,6 +19,8 @@ export class BenchProgress implements Disposable {
   #left: readonly Task[] = [];
   #total = 0;
   #startedAt = 0;
+  /** The last note: work that goes on says the same again and again. */
+  #noted = "";
 
   constructor(io: Pick<Io, "stderr" | "env">, now: () => number = () => performance.now()) {
     this.#out = io.stderr;
@@ -67,6 +70,8 @@ export class BenchProgress implements Disposable {
 
   /** What goes on besides the measurements. */
   note(text: string): void {
+    if (text === this.#noted) return;
+    this.#noted = text;
     if (this.#bar === null) this.#line(text);
     else this.#draw({ what: plain(text) });
   }
@@ -123,9 +128,15 @@ export class BenchProgress implements Disposable {
 
 const isGood = (record: BenchRecord): boolean => record.kind !== "migration" || record.verified;
 
+const lostText = (record: ApplicationRecord): string => `${Math.round(100 * lostShare(record))} %`;
+
 function resultLine(record: BenchRecord): string {
   if (record.kind === "network")
     return `${formatBytes((record.bytes / record.time_ms) * 1000)}/s ${record.from} -> ${record.to}`;
+  if (record.kind === "application") {
+    const { total, downtime } = record.report.time_ms;
+    return `total ${formatMs(total)}, downtime ${formatMs(downtime)}, ${lostText(record)} of the operations lost`;
+  }
   if (record.kind !== "migration") return "done";
   const { report, verified, first_touch_ms } = record;
   const touch = first_touch_ms === null ? "" : `, first touch ${formatMs(first_touch_ms)}`;

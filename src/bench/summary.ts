@@ -5,7 +5,14 @@ import { formatMs } from "../cli/output/format.js";
 import { renderTable } from "../cli/output/table.js";
 import { cellKey, nameOfCell } from "./matrix.js";
 import { doneTasks, schedule } from "./plan.js";
-import type { BenchRecord, Cell, MigrationRecord, RunRecord } from "./records.js";
+import type {
+  ApplicationCell,
+  ApplicationRecord,
+  BenchRecord,
+  Cell,
+  MigrationRecord,
+  RunRecord,
+} from "./records.js";
 
 interface CellSummary {
   readonly cell: Cell;
@@ -26,7 +33,20 @@ export interface BenchSummary {
   readonly unverified: number;
   readonly failures: readonly { readonly what: string; readonly code: string; readonly message: string }[];
   readonly cells: readonly CellSummary[];
+  readonly applications: readonly ApplicationSummary[];
 }
+
+interface ApplicationSummary extends ApplicationCell {
+  readonly runs: number;
+  /** Medians: ms, and the share of the operations that the rate before the move would have made. */
+  readonly total_ms: number;
+  readonly downtime_ms: number;
+  readonly lost_share: number;
+}
+
+/** What the client lost of the operations that it would have made in the window at the rate before the move. */
+export const lostShare = ({ operations, expected_operations }: ApplicationRecord): number =>
+  1 - operations / expected_operations;
 
 export function summarize(file: string, records: readonly BenchRecord[]): BenchSummary {
   const run = records.find((record): record is RunRecord => record.kind === "run") ?? null;
@@ -43,7 +63,28 @@ export function summarize(file: string, records: readonly BenchRecord[]): BenchS
       record.kind === "failure" ? [{ what: record.what, code: record.code, message: record.message }] : [],
     ),
     cells: summaries(migrations),
+    applications: applicationSummaries(
+      records.filter((record): record is ApplicationRecord => record.kind === "application"),
+    ),
   };
+}
+
+function applicationSummaries(records: readonly ApplicationRecord[]): ApplicationSummary[] {
+  const keyOf = ({ application, backing, method }: ApplicationCell): string =>
+    `${application} ${backing} ${method}`;
+  return [...new Set(records.map(keyOf))].map((key) => {
+    const own = records.filter((record) => keyOf(record) === key);
+    const { application, backing, method } = own[0];
+    return {
+      application,
+      backing,
+      method,
+      runs: own.length,
+      total_ms: median(own.map(({ report }) => report.time_ms.total)),
+      downtime_ms: median(own.map(({ report }) => report.time_ms.downtime)),
+      lost_share: median(own.map(lostShare)),
+    };
+  });
 }
 
 function summaries(migrations: readonly MigrationRecord[]): CellSummary[] {
@@ -61,16 +102,27 @@ function summaries(migrations: readonly MigrationRecord[]): CellSummary[] {
   });
 }
 
-/** One line a cell: medians. */
-export function summaryTable({ cells }: BenchSummary): string {
+/** One line for each cell and each application: medians. */
+export function summaryTable({ cells, applications }: BenchSummary): string {
   return renderTable(
-    ["CONTAINER AND METHOD", "RUNS", "TOTAL", "DOWNTIME", "FIRST TOUCH"],
-    cells.map((one) => [
-      nameOfCell(one.cell),
-      String(one.runs),
-      formatMs(one.total_ms),
-      formatMs(one.downtime_ms),
-      one.first_touch_ms === null ? "-" : formatMs(one.first_touch_ms),
-    ]),
+    ["CONTAINER AND METHOD", "RUNS", "TOTAL", "DOWNTIME", "FIRST TOUCH", "LOST"],
+    [
+      ...cells.map((one) => [
+        nameOfCell(one.cell),
+        String(one.runs),
+        formatMs(one.total_ms),
+        formatMs(one.downtime_ms),
+        one.first_touch_ms === null ? "-" : formatMs(one.first_touch_ms),
+        "-",
+      ]),
+      ...applications.map((one) => [
+        `${one.application}, ${one.method} on ${one.backing}`,
+        String(one.runs),
+        formatMs(one.total_ms),
+        formatMs(one.downtime_ms),
+        "-",
+        `${Math.round(100 * one.lost_share)} %`,
+      ]),
+    ],
   );
 }

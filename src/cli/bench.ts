@@ -55,7 +55,7 @@ export async function benchCommand(session: Session, command: BenchCommand): Pro
   const summary = summarize(work.file, records);
   if (summary.missing > 0 || summary.unverified > 0) session.exitCode = ExitCode.failed;
   if (session.json) return session.document(summary);
-  session.print(summaryTable(summary));
+  if (summary.cells.length + summary.applications.length > 0) session.print(summaryTable(summary));
   for (const { what, message } of summary.failures) session.say(`failed: ${what}: ${message}`);
   session.say(`results: ${work.file}\nreport:  mwarp bench report ${work.file}`);
 }

@@ -30,6 +30,7 @@ describe("the progress of a run", () => {
     const { progress, stderr } = progressOn(false);
     progress.begin(tasks, 4);
     progress.note("starting a lab on hugetlb");
+    progress.note("starting a lab on hugetlb");
     progress.start(net);
     progress.measured(net, network("hugetlb", 0));
     progress.start(move);

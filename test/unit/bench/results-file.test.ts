@@ -6,7 +6,7 @@ import { makePlan } from "../../../src/bench/plan.js";
 import { ResultsFile, readResults } from "../../../src/bench/results-file.js";
 import { differences, requireSame, runOf } from "../../../src/bench/resume.js";
 import { summarize, summaryTable } from "../../../src/bench/summary.js";
-import { failure, migration, network, runRecord } from "./records.js";
+import { application, failure, migration, network, runRecord } from "./records.js";
 
 let directory: string;
 let file: string;
@@ -119,12 +119,16 @@ describe("the summary", () => {
       migration(cell!, 0, 400),
       { ...migration(cell!, 1, 600), verified: false },
       failure("cold"),
+      application({ application: "redis", backing: "hugetlb", method: "warp" }, 0),
     ];
     const summary = summarize(file, all);
     // Two rounds of one network, four cells, and plans and crossover for two kinds of host pages.
-    expect(summary).toMatchObject({ measured: 3, missing: 15, unverified: 1 });
+    expect(summary).toMatchObject({ measured: 4, missing: 14, unverified: 1 });
     expect(summary.failures).toEqual([{ what: "cold", code: "MWARP_E_DUMP", message: "CRIU said no" }]);
     expect(summary.cells).toEqual([{ cell, runs: 2, total_ms: 500, downtime_ms: 100, first_touch_ms: 4 }]);
-    expect(summaryTable(summary)).toMatch(/warp, 64 MiB thp on hugetlb +2 +500 ms +100 ms +4 ms/);
+    const table = summaryTable(summary);
+    expect(table).toMatch(/warp, 64 MiB thp on hugetlb +2 +500 ms +100 ms +4 ms +-/);
+    // 90 of 100 operations.
+    expect(table).toMatch(/redis, warp on hugetlb +1 +500 ms +100 ms +- +10 %/);
   });
 });
