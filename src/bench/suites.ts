@@ -55,6 +55,12 @@ const applications = (["redis", "postgres", "memory"] as const).map(
   (application): ApplicationSlice => ({ application, backing: base.backing, method: base.method }),
 );
 
+/** What the bars of the report are judged by, and nothing else: the shortest run that answers them all. */
+const bars: readonly Axes[] = [
+  slice({ backend: ["auto", "copy"] }),
+  slice({ writeShare: [1], method: ["warp", "precopy"] }),
+];
+
 /** A suite of slices of the matrix and nothing else. */
 const ofSlices = (about: string, slices: readonly Axes[]): Suite => ({
   about,
@@ -66,6 +72,7 @@ const ofSlices = (about: string, slices: readonly Axes[]): Suite => ({
 
 export const suiteNames = [
   "quick",
+  "bars",
   "compare",
   "sizes",
   "pages",
@@ -82,6 +89,11 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     ...ofSlices("a look at the methods and the planner in under five minutes", [slice({ size: [64 * MIB] })]),
     rounds: 2,
     plannerRounds: 2,
+  },
+  bars: {
+    ...ofSlices("every figure that the report's bars are about, 1 GiB, about an hour", bars),
+    applications: [{ application: "redis", backing: base.backing, method: ["warp", "precopy"] }],
+    plannerRounds: PLANNER_ROUNDS,
   },
   compare: ofSlices("1 GiB by every method, idle and written to", compare),
   sizes: ofSlices("total and downtime against size, 16 MiB to 4 GiB", sizes),

@@ -32,7 +32,7 @@ function parseShare(text: string): number {
   return share;
 }
 
-const suiteLines = suiteNames.map((name) => `  ${name.padEnd(12)}${suites[name].about}`).join("\n");
+const suiteLines = suiteNames.map((name) => `  ${name.padEnd(14)}${suites[name].about}`).join("\n");
 const help = `
 Suites:
 ${suiteLines}

@@ -24,7 +24,7 @@ describe("mwarp bench", () => {
   });
 
   it.each([
-    [["teleport"], "Allowed choices are quick, compare"],
+    [["teleport"], "Allowed choices are quick, bars, compare"],
     [["--size", "64M,lots"], "write 512M, 2G"],
     [["--pages", "huge"], "Allowed choices are thp, scattered"],
     [["--backing", "4k,8k"], "Allowed choices are 4k, thp, hugetlb"],
