@@ -12,7 +12,7 @@ import { comparable, type HostState, hostState } from "../support/host-state.js"
 import { Mwarp, projectRoot } from "../support/mwarp.js";
 import { labProcesses } from "../support/processes.mjs";
 
-const RUN_MS = 170_000;
+const RUN_MS = 240_000;
 /** Two cells and the network, twice. */
 const MEASUREMENTS = 6;
 const suite = ["compare", "--size", "16M", "--write-share", "0", "--method", "warp,cold", "--backing", "4k"];
