@@ -101,20 +101,20 @@ static int64_t take(const struct keeper *keeper, int *fds)
 }
 
 /*
- * Holds what CRIU has now in place of what it had before. A process that ends has no descriptors before it can
+ * Holds what CRIU has now in place of what it had before; answers how many that are. A process that ends has no descriptors before it can
  * be seen to have ended: with none, or with one missing, what was held stays until the end is known or the
  * next look finds them all.
  */
-static int hold(struct keeper *keeper)
+static int64_t hold(struct keeper *keeper)
 {
     int fds[MAX_HELD];
     int64_t count = take(keeper, fds);
 
-    if (count <= 0) return (int)count;
+    if (count <= 0) return count;
     let_go(keeper->held, keeper->count);
     memcpy(keeper->held, fds, (size_t)count * sizeof *fds);
     keeper->count = (size_t)count;
-    return 0;
+    return count;
 }
 
 /* Ends the tasks that wait, and only then stops holding what they wait on. */
@@ -137,17 +137,16 @@ static int serve(struct keeper *keeper)
 
         if (ready > 0) break;
         if (ready < 0 && errno != EINTR) return -errno;
-        /* CRIU was alive a moment ago, and that is the answer. */
-        remove_file(keeper, "ask");
         if (is_there(keeper, "give-up")) {
             end_container(keeper);
             kill(keeper->criu, SIGKILL);
         }
         if (!holding && !is_there(keeper, "hold")) continue;
-        if (hold(keeper) == 0 && !holding) {
-            write_number(keeper->job, "held", (int)keeper->count);
-            holding = 1;
-        }
+        if (hold(keeper) <= 0) continue;
+        if (!holding) write_number(keeper->job, "held", (int)keeper->count);
+        holding = 1;
+        /* It had its descriptors a moment ago and has not ended since: it lives, and that is the answer. */
+        if (poll(&poll_criu, 1, 0) == 0) remove_file(keeper, "ask");
     }
     while (waitpid(keeper->criu, &status, 0) < 0)
         if (errno != EINTR) return -errno;

@@ -77,12 +77,14 @@ export function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] 
 
 /**
  * Memory the destination must have: the container's own, what the source has in swap included (it comes as bytes), and where
- * its pages lie on tmpfs first, a second time.
+ * its pages lie on tmpfs first, a second time. Shared memory is in the images of every method; the writable layer, which lies on
+ * tmpfs, too, is counted by itself.
  */
 function neededBytes(request: MigrationRequest, usage: AgentResult<"source.inspect">): number {
   const memory = Math.max(usage.anonymousBytes, usage.memoryBytes) + usage.swapBytes;
   const throughImages = request.method === "cold" || request.method === "precopy";
-  const images = throughImages ? usage.anonymousBytes + usage.swapBytes : 0;
+  const shared = Math.max(0, usage.sharedBytes - usage.writableLayerBytes);
+  const images = shared + (throughImages ? usage.anonymousBytes + usage.swapBytes : 0);
   return memory + images + usage.writableLayerBytes + DESTINATION_HEADROOM_BYTES;
 }
 

@@ -13,7 +13,7 @@ import { type ExchangedVm, takeBackExchange } from "./exchange-recovery.js";
 import { type JournalContents, readJournal, type VmmIdentity } from "./journal.js";
 import type { JournalStore } from "./journals.js";
 import { limits } from "./methods/common.js";
-import { callAgent, retireBoth } from "./methods/retire.js";
+import { callAgent, hasRebooted, retireBoth } from "./methods/retire.js";
 import type { MigrationVm, MigrationWorld } from "./ports.js";
 import { RecoveryJournal } from "./recovery-journal.js";
 import { UNDO_PATIENCE_MS } from "./runner.js";
@@ -126,14 +126,6 @@ function find(world: MigrationWorld, name: string, identity: VmmIdentity): Migra
   );
 }
 
-/** Whether the guest has booted since the migration began: nothing of it, and no container, has outlived that. */
-async function hasRebooted(vm: MigrationVm, boot: string | undefined): Promise<boolean> {
-  if (boot === undefined) return false;
-  const agent = await vm.agent();
-  const { bootId } = await agent.call("info", {}, { timeoutMs: limits.quick });
-  return bootId !== boot;
-}
-
 async function goForward(open: Open, { source, destination }: Sides): Promise<RecoveryAction> {
   const { id, contents, journal, signal } = open;
   const { head } = contents;
@@ -151,7 +143,9 @@ async function goForward(open: Open, { source, destination }: Sides): Promise<Re
   }
   if (source !== null) await source.ensureRunning(signal);
   const ended = await tried(() =>
-    unlessForgotten(() => retireBoth({ id, method: head.method, source, destination })),
+    unlessForgotten(() =>
+      retireBoth({ id, method: head.method, sourceBoot: head.boots?.from, source, destination }),
+    ),
   );
   if (ended?.code === "MWARP_E_CONTAINER_LOST") return lost(open, head.from);
   if (ended !== null) throw ended;

@@ -148,6 +148,7 @@ async function migrate(
       retireBoth({
         id: input.id,
         method: input.request.method,
+        sourceBoot: checked.sourceInfo.bootId,
         source: checked.source,
         destination: checked.destination,
       }),

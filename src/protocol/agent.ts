@@ -132,6 +132,14 @@ export const PageRouteSchema = z.discriminatedUnion("kind", [
 ]);
 export type PageRoute = z.infer<typeof PageRouteSchema>;
 
+/**
+ * What page contents may need on their way through CRIU and the VMs' network, when all else is slow, too. Time limits of both
+ * sides grow by it, as they only have to end a hang.
+ */
+export const SLOWEST_BYTES_PER_MS = 20_000;
+/** Bytes of page contents, as an agent counts them; no guest has more memory. Sums of some of them are exact. */
+const PageBytesSchema = uint.check(z.maximum(2 ** 46));
+
 /** A stock tool's command line, for people who want to do it by hand. */
 const CommandSchema = z.array(z.string().check(z.maxLength(4096))).check(z.maxLength(64));
 const CommandsSchema = z.array(CommandSchema).check(z.maxLength(4));
@@ -208,6 +216,8 @@ export const agentMethods = {
       /** What the container's cgroup is charged for; its part in swap is not in it. */
       memoryBytes: uint,
       swapBytes: uint,
+      /** What of it is shared memory, or in files on tmpfs: CRIU puts it into the images. */
+      sharedBytes: uint,
       /** Limit of the container's cgroup; null for none. */
       memoryLimitBytes: z.nullable(uint),
       writableLayerBytes: uint,
@@ -285,7 +295,7 @@ export const agentMethods = {
   "destination.received": method(
     "none",
     z.object({ migration: MigrationIdSchema, round: RoundSchema }),
-    z.object({ bytes: uint }),
+    z.object({ bytes: PageBytesSchema }),
   ),
   /** Up: the image files, in list order. */
   "destination.images": method(
@@ -305,7 +315,7 @@ export const agentMethods = {
     z.object({
       roots: z.array(TaskRootSchema),
       /** Bytes of page contents in the image directory: what the dump of the frozen container brought over the network. */
-      pagesBytes: uint,
+      pagesBytes: PageBytesSchema,
       commands: CommandsSchema,
     }),
   ),

@@ -87,36 +87,40 @@ describe.each(["thp", "hugetlb"] as const)("with VMs on %s", (backing) => {
     4 * MINUTES,
   );
 
-  it.each([
-    ["pattern", "16", "scattered"],
-    ["edge", "32", "thp"],
-    ["cow", "16", "2"],
-  ])(
-    "%s %s %s: every page is right",
-    async (...argv) => {
-      const workload = await Workload.run(host.lab, "vm-a", "moved", argv);
-      await moveAbout(workload, 1);
-      await workload.remove();
-    },
-    3 * MINUTES,
-  );
+  // On hugetlb 03-warp moves them.
+  if (backing === "thp")
+    it.each([
+      ["pattern", "16", "scattered"],
+      ["edge", "32", "thp"],
+      ["cow", "16", "2"],
+    ])(
+      "%s %s %s: every page is right",
+      async (...argv) => {
+        const workload = await Workload.run(host.lab, "vm-a", "moved", argv);
+        await moveAbout(workload, 1);
+        await workload.remove();
+      },
+      3 * MINUTES,
+    );
 
-  it.runIf(backing === "thp")(
-    "memory of the destination that is free only in pieces is put together before the container stands still",
-    async () => {
-      const workload = await Workload.run(host.lab, "vm-a", "mixed", ["huge", "16"]);
-      const free = Number(
-        /^MemAvailable:\s+(\d+) kB$/m.exec(await host.lab.guest("vm-b", "cat", "/proc/meminfo"))?.[1],
-      );
-      const mib = Math.floor(free / 1024) - 40;
-      const wedge = await Workload.run(host.lab, "vm-b", "wedge", ["fragment", String(mib)]);
-      await moveAbout(workload, 1);
-      expect(await host.lab.guest("vm-b", "grep", " compact: ", "/run/mwarp-guest/agent.log")).not.toBe("");
-      await wedge.remove();
-      await workload.remove();
-    },
-    3 * MINUTES,
-  );
+  if (backing === "thp")
+    it(
+      "memory of the destination that is free only in pieces is put together before the container stands still",
+      async () => {
+        // With more huge pages than the wedge leaves free in one piece.
+        const workload = await Workload.run(host.lab, "vm-a", "mixed", ["huge", "32"]);
+        const free = Number(
+          /^MemAvailable:\s+(\d+) kB$/m.exec(await host.lab.guest("vm-b", "cat", "/proc/meminfo"))?.[1],
+        );
+        const mib = Math.floor(free / 1024) - 40;
+        const wedge = await Workload.run(host.lab, "vm-b", "wedge", ["fragment", String(mib)]);
+        await moveAbout(workload, 1);
+        expect(await host.lab.guest("vm-b", "grep", " compact: ", "/run/mwarp-guest/agent.log")).not.toBe("");
+        await wedge.remove();
+        await workload.remove();
+      },
+      3 * MINUTES,
+    );
 
   it("after all of it RAM is still mapped in whole huge pages", async () => {
     await expectOnePagePerPage(host.lab);
@@ -136,17 +140,18 @@ describe.each(["thp", "hugetlb"] as const)("with VMs on %s", (backing) => {
     expect(readSettings(), "settings of the host").toEqual(settingsBefore);
   });
 
-  it.runIf(backing === "thp")(
-    "who asks for it gets parts of huge pages exchanged, too, and every page is right",
-    async () => {
-      const workload = await Workload.run(host.lab, "vm-a", "small", ["pattern", "16", "scattered"]);
-      const { memory } = await workload.migrate(other(await workload.vm()), ["--backend", "remap"]);
-      await workload.verify();
-      expect(memory.remapped_pages).toBeGreaterThan(KEPT * memory.pages);
-      await expectOnePagePerPage(host.lab);
-    },
-    3 * MINUTES,
-  );
+  if (backing === "thp")
+    it(
+      "who asks for it gets parts of huge pages exchanged, too, and every page is right",
+      async () => {
+        const workload = await Workload.run(host.lab, "vm-a", "small", ["pattern", "16", "scattered"]);
+        const { memory } = await workload.migrate(other(await workload.vm()), ["--backend", "remap"]);
+        await workload.verify();
+        expect(memory.remapped_pages).toBeGreaterThan(KEPT * memory.pages);
+        await expectOnePagePerPage(host.lab);
+      },
+      3 * MINUTES,
+    );
 });
 
 describe("with VMs on 4 KiB pages", () => {

@@ -94,6 +94,12 @@ export async function memoryBytes(cgroup: string): Promise<number> {
   return (await readNumber(join(cgroup, "memory.current"))) ?? 0;
 }
 
+/** Shared memory of its tasks, and what they have in files on tmpfs, bytes (cgroup-v2.rst, memory.stat). */
+export async function sharedBytes(cgroup: string): Promise<number> {
+  const text = (await readIfThere(join(cgroup, "memory.stat"))) ?? "";
+  return Number(/^shmem (\d+)$/m.exec(text)?.[1] ?? 0);
+}
+
 /** What lies in swap of the container's memory, bytes. 0 on kernels without swap accounting. */
 export async function swapBytes(cgroup: string): Promise<number> {
   return (await readNumber(join(cgroup, "memory.swap.current"))) ?? 0;

@@ -1,13 +1,13 @@
 /** The ends of the destination side: it runs, or nothing of it is left. All can be repeated. */
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult } from "../../protocol/agent.js";
-import { isTraced, killRestored, thaw } from "../containers/cgroup.js";
+import { isTraced, killAll, killRestored, thaw } from "../containers/cgroup.js";
 import { destroyContainer } from "../containers/lifecycle.js";
 import { BRIDGE, CONTAINER_DEVICE, vethName } from "../containers/network.js";
 import { clearHeld, heldBy, initPid, loadSpec } from "../containers/store.js";
 import { jobRuns, jobStatus, killJob } from "../job.js";
 import { log, timed } from "../log.js";
-import { containerPaths, migrationPaths } from "../paths.js";
+import { containerPaths, type MigrationPaths, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { adopt } from "./adopt.js";
 import { CriuWatch } from "./criu-watch.js";
@@ -87,14 +87,16 @@ export async function finish(
   if (record.lost !== null) return { outcome: "lost", reason: record.lost };
   if (record.step === "resumed") {
     const end = await fetched(paths, params.source, signal);
-    const status = await pollUntil("the end of runc restore", () => jobStatus(paths.job), {
-      timeoutMs: RUNC_END_TIMEOUT_MS,
-    });
     if (end !== null) {
+      // Also when the keeper itself was killed and could not do it: what would read zeros must not run.
+      await killAll(containerPaths(record.name).cgroup);
+      await killJob(paths.lazyPages);
+      await runcEnds(paths);
       await saveRecord({ ...record, step: "finished", lost: end.lost });
       await clearFiles(record.id, tools.helper);
       return { outcome: "lost", reason: end.lost };
     }
+    const status = await runcEnds(paths);
     if (status !== 0) {
       log("error", `${record.id}: runc restore ended with ${status} after the commit`);
       await adopt(record);
@@ -106,6 +108,9 @@ export async function finish(
   if (pid === undefined) throw new MwarpError("MWARP_E_RUNTIME", `${record.name} has no init`);
   return { outcome: "runs", pid };
 }
+
+const runcEnds = (paths: MigrationPaths): Promise<number> =>
+  pollUntil("the end of runc restore", () => jobStatus(paths.job), { timeoutMs: RUNC_END_TIMEOUT_MS });
 
 /** Ends everything of a destination that must not run. */
 export async function discardDestination(record: DestinationRecord, tools: Tools): Promise<void> {
@@ -125,8 +130,11 @@ export async function discardDestination(record: DestinationRecord, tools: Tools
     await destroyContainer(record.name, tools.helper);
   }
   // They may wait for a dump that never comes, or for tasks that are no more.
-  await jobEnds(paths.pageServer, () => killJob(paths.pageServer));
-  await jobEnds(paths.lazyPages, () => killJob(paths.lazyPages));
+  for (const job of [paths.pageServer, paths.lazyPages]) {
+    await jobEnds(job, () => killJob(job));
+    // What the job was to run may have outlived it.
+    await killJob(job);
+  }
   await saveRecord({ ...record, step: "aborted" });
   await clearFiles(record.id, tools.helper);
 }

@@ -2,7 +2,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
-import type { AgentParams, AgentResult } from "../../protocol/agent.js";
+import { type AgentParams, type AgentResult, SLOWEST_BYTES_PER_MS } from "../../protocol/agent.js";
 import { mountRoot } from "../containers/bundle.js";
 import { tasksOf } from "../containers/cgroup.js";
 import { createContainer } from "../containers/lifecycle.js";
@@ -27,8 +27,6 @@ import { rootsOf, type Tools } from "./source.js";
 
 /** A restore without page contents takes seconds, also under emulation. */
 const RESTORE_TIMEOUT_MS = 60_000;
-/** What a restore that has to read its pages may need more: a slow 20 MB/s. */
-const RESTORE_BYTES_PER_MS = 20_000;
 type Empty = Record<string, never>;
 
 /** Everything that can be made while the container still runs elsewhere. `MWARP_E_NAME_TAKEN`. */
@@ -42,6 +40,7 @@ export async function prepare(params: AgentParams<"destination.prepare">, tools:
     side: "destination",
     step: "preparing",
     tasks: [],
+    pagesFrom: null,
     lost: null,
   };
   for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
@@ -84,13 +83,14 @@ export async function restore(
   context: RequestContext,
   tools: Tools,
 ): Promise<AgentResult<"destination.restore">> {
-  const record = await destinationRecord(params.migration, "prepared");
+  const { pagesFrom } = params;
+  const prepared = await destinationRecord(params.migration, "prepared");
+  const record: DestinationRecord = { ...prepared, step: "restoring", pagesFrom };
   const paths = migrationPaths(record.id);
   const container = containerPaths(record.name);
-  await saveRecord({ ...record, step: "restoring" });
+  await saveRecord(record);
   await pageServerEnds(paths, context.signal);
   const held = await heldBytes(paths);
-  const { pagesFrom } = params;
   const lazy = pagesFrom === null ? [] : [lazyPagesCommand(paths, pagesFrom)];
   for (const command of lazy) await startLazyPages(paths, container.cgroup, command, context.signal);
   const command = restoreCommand(record, container, pagesFrom);
@@ -101,7 +101,7 @@ export async function restore(
   const hook = await timed("restore", () =>
     tools.hooks.wait(record.id, "pre-resume", {
       signal: context.signal,
-      timeoutMs: RESTORE_TIMEOUT_MS + held / RESTORE_BYTES_PER_MS,
+      timeoutMs: RESTORE_TIMEOUT_MS + held / SLOWEST_BYTES_PER_MS,
       ended: () => restoreFailure(record, tools, watch),
     }),
   );
@@ -137,7 +137,9 @@ export async function pagesCome(
   signal: AbortSignal,
 ): Promise<Empty> {
   const record = await destinationRecord(params.migration, "held");
-  await fetchesOrHasAll(migrationPaths(record.id), signal);
+  if (record.pagesFrom === null)
+    throw new MwarpError("MWARP_E_PROTOCOL", `the pages of migration ${record.id} came with its images`);
+  await fetchesOrHasAll(migrationPaths(record.id), record.pagesFrom, signal);
   return {};
 }
 

@@ -1,7 +1,14 @@
 /** What a running container uses and holds, for preflight. Only looks. */
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult, Task } from "../../protocol/agent.js";
-import { memoryBytes, memoryLimitBytes, subgroups, swapBytes, tasksOf } from "../containers/cgroup.js";
+import {
+  memoryBytes,
+  memoryLimitBytes,
+  sharedBytes,
+  subgroups,
+  swapBytes,
+  tasksOf,
+} from "../containers/cgroup.js";
 import { heldBy, initPid, loadSpec } from "../containers/store.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
@@ -27,11 +34,12 @@ export async function inspect(
   await mustBeFree(name);
   const { cgroup, upper } = containerPaths(name);
   const listed = tasksOf(cgroup);
-  const [spec, tasks, pages, memory, swap, limit, layer, groups, unsupported] = await Promise.all([
+  const [spec, tasks, pages, memory, shared, swap, limit, layer, groups, unsupported] = await Promise.all([
     loadSpec(name),
     listed,
     listed.then(anonymousPages),
     memoryBytes(cgroup),
+    sharedBytes(cgroup),
     swapBytes(cgroup),
     memoryLimitBytes(cgroup),
     directoryBytes(upper),
@@ -45,6 +53,7 @@ export async function inspect(
     hugeBytes: pages.huge,
     memoryBytes: memory,
     swapBytes: swap,
+    sharedBytes: shared,
     memoryLimitBytes: limit,
     writableLayerBytes: layer,
     unsupported: [...groups, ...unsupported],

@@ -8,17 +8,20 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
+import type { PageServer } from "../../protocol/agent.js";
 import { exists, readIfThere, readNumber } from "../files.js";
 import { jobRuns, jobStatus, startKeeper } from "../job.js";
 import { log } from "../log.js";
 import type { MigrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
+import { isConnectedTo } from "../tcp-port.js";
 import { lazySocket } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
 
 const START_MS = 10_000;
 const HOLD_MS = 10_000;
-const ASK_MS = 5_000;
+/** For the connection to the source, too. */
+const ASK_MS = 10_000;
 /** For all pages to come, ms; a call that waits longer is repeated. */
 const FETCH_MS = 240_000;
 
@@ -65,15 +68,24 @@ export async function fetchFailed(paths: MigrationPaths): Promise<boolean> {
   return (await exists(paths.lazyPages)) && ((await jobStatus(paths.lazyPages)) ?? 0) !== 0;
 }
 
-/** `MWARP_E_RESTORE` when the fetching has failed by now: the keeper is asked, as it is the first to know. */
-export async function fetchesOrHasAll(paths: MigrationPaths, signal: AbortSignal): Promise<void> {
+/**
+ * `MWARP_E_RESTORE` when the fetching has failed by now: the keeper is asked, as it is the first to know. A CRIU that lives may
+ * still have no connection: it makes one when it has the userfaultfds, and the restore does not wait for it (criu/uffd.c,
+ * cr_lazy_pages).
+ */
+export async function fetchesOrHasAll(
+  paths: MigrationPaths,
+  source: PageServer,
+  signal: AbortSignal,
+): Promise<void> {
   const ask = join(paths.lazyPages, "ask");
   await writeFile(ask, "");
   await pollUntil(
     "the keeper's word",
     async () => {
       if (await fetchFailed(paths)) throw await failed(paths);
-      return (await jobStatus(paths.lazyPages)) === 0 || !(await exists(ask)) ? true : null;
+      if ((await jobStatus(paths.lazyPages)) === 0) return true;
+      return !(await exists(ask)) && (await isConnectedTo(source.address, source.port)) ? true : null;
     },
     { timeoutMs: ASK_MS, signal },
   );

@@ -40,11 +40,15 @@ const RecordSchema = z.discriminatedUnion("side", [
     step: z.enum(sourceSteps),
     /** Method postcopy: where CRIU serves the pages once it was let past its post-dump hook. */
     serves: z.nullable(PageServerSchema),
+    /** Where CRIU sends page contents to, while it does. */
+    sendsTo: z.nullable(PageServerSchema),
   }),
   z.object({
     ...common,
     side: z.literal("destination"),
     step: z.enum(destinationSteps),
+    /** Method postcopy: who serves its pages. */
+    pagesFrom: z.nullable(PageServerSchema),
     /** Why the container ended here after the commit: pages that it needed never came. */
     lost: z.nullable(z.string()),
   }),

@@ -10,7 +10,7 @@ import { jobRuns, killJob } from "../job.js";
 import { log } from "../log.js";
 import { containerPaths, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
-import { connectAndClose, listens } from "../tcp-port.js";
+import { connectAndClose, endConnections, listens } from "../tcp-port.js";
 import { CriuWatch } from "./criu-watch.js";
 import { clearFiles, loadRecord, type SourceRecord, saveRecord } from "./record.js";
 import type { Tools } from "./source.js";
@@ -21,11 +21,12 @@ type Empty = Record<string, never>;
 
 /**
  * A CRIU that serves pages goes on until its one client has hung up; where none came yet, we are it. A destination that is
- * cleared hangs up, too; one that has vanished leaves CRIU to TCP's patience, which is longer than ours. It is ended then, when
+ * cleared hangs up, too; one that has vanished leaves CRIU to TCP's patience, which is longer than ours. Then it is ended, when
  * all it still does is to send: in a round of a pre-copy once it has let go of the tasks (criu/cr-dump.c, cr_pre_dump_finish),
- * as a server at any time, because the freezer has them.
+ * as a server at any time, because the freezer has them. While it holds parts of their state, only its connection is ended, and
+ * it lets go of them itself (criu/mem.c sends, and waits for answers, while the tasks are seized).
  */
-function runcEnded({ id, name, serves }: SourceRecord): Promise<true> {
+function runcEnded({ id, name, serves, sendsTo }: SourceRecord): Promise<true> {
   const { job } = migrationPaths(id);
   const watch = new CriuWatch(job);
   const begun = performance.now();
@@ -35,7 +36,9 @@ function runcEnded({ id, name, serves }: SourceRecord): Promise<true> {
       if (!(await jobRuns(job)) || (await watch.endOrphan()) !== null) return true;
       const onlySends = serves !== null || !(await isHeld(containerPaths(name).cgroup));
       if (serves !== null && (await listens(serves.port))) await connectAndClose(serves.address, serves.port);
-      else if (onlySends && performance.now() - begun > HANG_UP_MS) await killJob(job);
+      else if (performance.now() - begun < HANG_UP_MS) return null;
+      else if (onlySends) await killJob(job);
+      else if (sendsTo !== null) await endConnections(sendsTo.address, sendsTo.port);
       return null;
     },
     { timeoutMs: RUNC_END_TIMEOUT_MS, everyMs: 20 },

@@ -3,8 +3,14 @@ import { spawn } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
-import type { AgentParams, AgentResult, PageRun, Task } from "../../protocol/agent.js";
-import { freeze, subgroups, tasksOf } from "../containers/cgroup.js";
+import {
+  type AgentParams,
+  type AgentResult,
+  type PageRun,
+  SLOWEST_BYTES_PER_MS,
+  type Task,
+} from "../../protocol/agent.js";
+import { freeze, memoryBytes, subgroups, tasksOf } from "../containers/cgroup.js";
 import { bridgeAddress, vethName } from "../containers/network.js";
 import { loadSpec, setHeld } from "../containers/store.js";
 import { exists } from "../files.js";
@@ -48,7 +54,7 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Em
   for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
   await createParent(paths);
   const tasks = await tasksOf(containerPaths(name).cgroup);
-  await saveRecord({ id, name, side: "source", step: "prepared", tasks, serves: null });
+  await saveRecord({ id, name, side: "source", step: "prepared", tasks, serves: null, sendsTo: null });
   await pruneRecords();
   return {};
 }
@@ -92,7 +98,8 @@ export async function dump(
   const frozen = await sourceRecord(params.migration, "frozen");
   const { pages } = params;
   const serves = pages.kind === "lazy" ? { address: bridgeAddress(), port: await freePort() } : null;
-  const record: SourceRecord = { ...frozen, step: "dumping", serves };
+  const sendsTo = pages.kind === "server" ? pages.server : null;
+  const record: SourceRecord = { ...frozen, step: "dumping", serves, sendsTo };
   const paths = migrationPaths(record.id);
   await saveRecord(record);
   if (pages.kind === "none") {
@@ -102,10 +109,11 @@ export async function dump(
   const command = checkpointCommand(record, pages);
   await startJob(paths.job, command);
   const watch = new CriuWatch(paths.job);
+  const bulk = pages.kind === "server" ? await memoryBytes(containerPaths(record.name).cgroup) : 0;
   const hook = await timed("checkpoint", () =>
     tools.hooks.wait(record.id, "post-dump", {
       signal: context.signal,
-      timeoutMs: DUMP_TIMEOUT_MS,
+      timeoutMs: DUMP_TIMEOUT_MS + bulk / SLOWEST_BYTES_PER_MS,
       ended: () => dumpFailure(record, tools, watch),
     }),
   );

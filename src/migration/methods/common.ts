@@ -3,7 +3,15 @@
  * order; each talks to one agent or carries bytes from one to the other.
  */
 import { MwarpError } from "../../errors.js";
-import type { AgentResult, ImageFile, PageRoute, PageServer, Poke, TaskRoot } from "../../protocol/agent.js";
+import {
+  type AgentResult,
+  type ImageFile,
+  type PageRoute,
+  type PageServer,
+  type Poke,
+  SLOWEST_BYTES_PER_MS,
+  type TaskRoot,
+} from "../../protocol/agent.js";
 import type { MigrationRequest } from "../../protocol/migration.js";
 import type { WarpTable } from "../../warp/table.js";
 import { ChunkCollector, inChunks } from "../chunks.js";
@@ -50,6 +58,10 @@ export const limits = {
   restore: 120_000,
 } as const;
 
+/** What is to be added to a limit of a request that moves the container's page contents, ms. */
+export const bulkMs = ({ checked: { usage } }: StepContext): number =>
+  (Math.max(usage.anonymousBytes, usage.memoryBytes) + usage.swapBytes) / SLOWEST_BYTES_PER_MS;
+
 /** What both sides need before the freeze, made while the container still runs. */
 export async function prepareBoth(context: StepContext): Promise<void> {
   const { checked, id, signal } = context;
@@ -84,7 +96,7 @@ export async function dumpSource(context: StepContext, pages: PageRoute): Promis
   const { files, roots, command } = await sourceAgent.call(
     "source.dump",
     { migration: context.id, pages },
-    { signal: context.signal, timeoutMs: limits.dump, onChunk: collector.onChunk },
+    { signal: context.signal, timeoutMs: limits.dump + bulkMs(context), onChunk: collector.onChunk },
   );
   context.tally.commands.push({ vm: source.endpoint.name, argv: command });
   return { files: splitFiles(files, collector.take()), roots };
@@ -144,7 +156,7 @@ export async function restoreDestination(
   const restored = await destinationAgent.call(
     "destination.restore",
     { migration: context.id, pagesFrom },
-    { signal: context.signal, timeoutMs: limits.restore },
+    { signal: context.signal, timeoutMs: limits.restore + bulkMs(context) },
   );
   for (const argv of restored.commands) context.tally.commands.push({ vm: destination.endpoint.name, argv });
   return restored;

@@ -10,6 +10,7 @@ import type { PageServer } from "../../protocol/agent.js";
 import { PAGE_BYTES } from "../../units.js";
 import type { StepRunner } from "../runner.js";
 import {
+  bulkMs,
   dumpSource,
   freezeSource,
   limits,
@@ -92,13 +93,13 @@ async function copyWhileRunning(context: StepContext): Promise<number> {
     const { command } = await checked.sourceAgent.call(
       "source.preDump",
       { migration: id, round, server },
-      { signal, timeoutMs: limits.transfer },
+      { signal, timeoutMs: limits.transfer + bulkMs(context) },
     );
     tally.commands.push({ vm: checked.source.endpoint.name, argv: command });
     const { bytes } = await checked.destinationAgent.call(
       "destination.received",
       { migration: id, round },
-      { signal, timeoutMs: limits.transfer },
+      { signal, timeoutMs: limits.transfer + bulkMs(context) },
     );
     const finished = { bytes, time_ms: performance.now() - begun };
     done.push(finished);

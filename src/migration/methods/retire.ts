@@ -8,10 +8,13 @@ import { limits } from "./common.js";
 /** Above what an agent waits for the last page before it says that it takes longer (agent/migration/lazy-pages.ts), ms. */
 const FINISH_MS = 300_000;
 const LOOK_EVERY_MS = 500;
+const LOOKS_PER_QUESTION = 10;
 
 export interface Ends {
   readonly id: string;
   readonly method: MigrationMethod;
+  /** Boot of the source's guest when the migration began; undefined in journals that do not say. */
+  readonly sourceBoot: string | undefined;
   /** Null when that VM has ended. */
   readonly source: MigrationVm | null;
   readonly destination: MigrationVm;
@@ -22,14 +25,14 @@ export interface Ends {
  * the destination has the last page.
  * @throws MWARP_E_CONTAINER_LOST when pages that the container needs will never come: it has ended
  */
-export async function retireBoth({ id, method, source, destination }: Ends): Promise<void> {
+export async function retireBoth({ id, method, sourceBoot, source, destination }: Ends): Promise<void> {
   const retire = async (): Promise<void> => {
     // With its VM all of it has ended.
     if (source !== null && !source.isGone()) await callAgent(source, "source.retire", id);
   };
   if (method === "postcopy") {
     // Also when the container is lost: what the source holds of it is of no use without the rest.
-    const [finished] = await Promise.allSettled([finishPostcopy(id, source, destination)]);
+    const [finished] = await Promise.allSettled([finishPostcopy(id, source, sourceBoot, destination)]);
     if (finished.status === "rejected" && !isMwarpError(finished.reason, "MWARP_E_CONTAINER_LOST"))
       throw finished.reason;
     await retire();
@@ -41,17 +44,31 @@ export async function retireBoth({ id, method, source, destination }: Ends): Pro
   if (failure !== undefined) throw failure.reason;
 }
 
-/** Waits for the last page, unless the VM that serves them ends. */
+/** Whether the guest has booted since the migration began: nothing of it, and no container, has outlived that. */
+export async function hasRebooted(vm: MigrationVm, boot: string | undefined): Promise<boolean> {
+  if (boot === undefined) return false;
+  const agent = await vm.agent();
+  const { bootId } = await agent.call("info", {}, { timeoutMs: limits.quick });
+  return bootId !== boot;
+}
+
+/** Waits for the last page, unless the VM that serves them ends or its guest boots anew. */
 async function finishPostcopy(
   id: string,
   source: MigrationVm | null,
+  sourceBoot: string | undefined,
   destination: MigrationVm,
 ): Promise<void> {
   if (source === null) return finish(id, null, destination);
   const watch = new AbortController();
   const finished = finish(id, source, destination).finally(() => watch.abort());
   const isGone = async (): Promise<"gone"> => {
-    while (!source.isGone()) await sleep(LOOK_EVERY_MS, undefined, { signal: watch.signal });
+    for (let look = 1; !source.isGone(); look++) {
+      await sleep(LOOK_EVERY_MS, undefined, { signal: watch.signal });
+      // A guest that does not answer may still be serving.
+      if (look % LOOKS_PER_QUESTION === 0 && (await hasRebooted(source, sourceBoot).catch(() => false)))
+        break;
+    }
     return "gone";
   };
   // What ends this watch is the end of the other.

@@ -23,9 +23,9 @@ function vmOf(answer: (method: string, source?: string) => Promise<unknown>): Mi
   };
   return { isGone: () => false, agent: async () => ({ call }) } as unknown as MigrationVm;
 }
-const source = (): MigrationVm => ({ ...vmOf(async () => ({})), isGone: () => gone });
+const source = (): MigrationVm => ({ ...vmOf(async () => ({ bootId: "second" })), isGone: () => gone });
 const retire = (method: "cold" | "postcopy", destination: MigrationVm, from: MigrationVm | null = source()) =>
-  retireBoth({ id: "m-000001", method, source: from, destination });
+  retireBoth({ id: "m-000001", method, sourceBoot: "first", source: from, destination });
 
 describe("the end of a post-copy", () => {
   it("keeps the source until the destination has its last page", async () => {
@@ -50,6 +50,20 @@ describe("the end of a post-copy", () => {
     });
     await expect(retire("postcopy", destination)).rejects.toMatchObject({ code: "MWARP_E_CONTAINER_LOST" });
     expect(asked).toEqual(["destination.finish there", "destination.finish gone"]);
+  });
+
+  it("asks it to give up when the guest that served them has booted anew", { timeout: 20_000 }, async () => {
+    let overtaken: (error: Error) => void = () => undefined;
+    const destination = vmOf((_, from) => {
+      if (from === "there")
+        return new Promise((_resolve, reject) => {
+          overtaken = reject;
+        });
+      overtaken(new MwarpError("MWARP_E_CANCELLED", "overtaken"));
+      return Promise.resolve(lost);
+    });
+    await expect(retire("postcopy", destination)).rejects.toMatchObject({ code: "MWARP_E_CONTAINER_LOST" });
+    expect(asked).toEqual(["destination.finish there", "info", "destination.finish gone", "source.retire"]);
   });
 
   it("clears the source of a container that is lost, and says that it is", async () => {
