@@ -82,6 +82,14 @@ static void fill_all(const struct memory *memory)
     for (size_t i = 0; i < memory->pages; i++) fill(memory, i);
 }
 
+static void advise(const struct memory *memory, size_t bytes)
+{
+    int advice = memory->scattered ? MADV_NOHUGEPAGE : MADV_HUGEPAGE;
+
+    /* EINVAL: a kernel without huge pages. */
+    if (madvise(memory->start, bytes, advice) && errno != EINVAL) die("madvise: %s", strerror(errno));
+}
+
 void memory_map(struct memory *memory)
 {
     size_t bytes = memory->pages * PAGE_BYTES;
@@ -90,17 +98,20 @@ void memory_map(struct memory *memory)
 
     if (raw == MAP_FAILED) die("mmap of %zu bytes: %s", bytes, strerror(errno));
     memory->start = (char *)(((uintptr_t)raw + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1));
-    /* EINVAL: a kernel without huge pages. */
-    int advice = memory->scattered ? MADV_NOHUGEPAGE : MADV_HUGEPAGE;
-    if (madvise(memory->start, bytes, advice) && errno != EINVAL)
-        die("madvise: %s", strerror(errno));
+    advise(memory, bytes);
     fill_all(memory);
 }
 
+/* Mapped anew, not emptied (MADV_DONTNEED): that leaves the page tables, and where they held small pages, as
+ * after a restore, the kernel puts small ones again. */
 void memory_renew(struct memory *memory)
 {
-    if (madvise(memory->start, memory->pages * PAGE_BYTES, MADV_DONTNEED))
-        die("MADV_DONTNEED: %s", strerror(errno));
+    size_t bytes = memory->pages * PAGE_BYTES;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+
+    if (mmap(memory->start, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+        die("mmap of %zu bytes: %s", bytes, strerror(errno));
+    advise(memory, bytes);
     fill_all(memory);
 }
 
