@@ -84,6 +84,7 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
           swapBytes: 0,
           memoryLimitBytes: null,
           writableLayerBytes: 0,
+          sharedBytes: 0,
           unsupported: [],
           ...guest.usage,
         };
@@ -313,6 +314,13 @@ describe("preflight", () => {
     const room = { memAvailableBytes: 500 * MIB };
     const refused = await refusal({ "vm-a": { containers: [web()], usage }, "vm-b": { info: room } });
     expect(refused.code).toBe("MWARP_E_NO_MEMORY");
+    expect(refused.message).toMatch(/needs 596 MiB/);
+  });
+
+  it("counts shared memory, which is in the images of every method, but not files of the writable layer again", async () => {
+    const usage = { memoryBytes: 300 * MIB, sharedBytes: 200 * MIB, writableLayerBytes: 50 * MIB };
+    const room = { memAvailableBytes: 500 * MIB };
+    const refused = await refusal({ "vm-a": { containers: [web()], usage }, "vm-b": { info: room } });
     expect(refused.message).toMatch(/needs 596 MiB/);
   });
 
