@@ -6,6 +6,7 @@
  * the destination first, and they follow, those it asks for before the others (criu.org/Iterative_migration, /Lazy_migration).
  */
 import { lazyBytes } from "../../criu/lazy.js";
+import { MwarpError } from "../../errors.js";
 import type { PageServer } from "../../protocol/agent.js";
 import { PAGE_BYTES } from "../../units.js";
 import type { StepRunner } from "../runner.js";
@@ -21,6 +22,8 @@ import {
   sendImages,
 } from "./common.js";
 import { nextRound, type Round } from "./rounds.js";
+
+const LOOK_EVERY_MS = 500;
 
 export async function migrateCold(run: StepRunner, context: StepContext): Promise<void> {
   const server = await run.step("prepare", async () => {
@@ -73,7 +76,9 @@ async function dumpAndRestore(
   after: number | null,
 ): Promise<void> {
   await run.step("freeze", () => freezeSource(context));
-  const dumped = await run.step("dump", () => dumpSource(context, { kind: "server", server, after }));
+  const dumped = await run.step("dump", () =>
+    whileDestinationLives(context, (living) => dumpSource(living, { kind: "server", server, after })),
+  );
   await run.step("transfer", async () => {
     await sendImages(context, dumped.files);
     await moveLayer(context);
@@ -90,10 +95,12 @@ async function copyWhileRunning(context: StepContext): Promise<number> {
   for (let round: number | null = 1; round !== null; round = nextRound(done)) {
     const begun = performance.now();
     const server = await startPageServer(context, { round, after: round > 1 ? round - 1 : null });
-    const { command } = await checked.sourceAgent.call(
-      "source.preDump",
-      { migration: id, round, server },
-      { signal, timeoutMs: limits.transfer + bulkMs(context) },
+    const { command } = await whileDestinationLives(context, (living) =>
+      checked.sourceAgent.call(
+        "source.preDump",
+        { migration: id, round, server },
+        { signal: living.signal, timeoutMs: limits.transfer + bulkMs(context) },
+      ),
     );
     tally.commands.push({ vm: checked.source.endpoint.name, argv: command });
     const { bytes } = await checked.destinationAgent.call(
@@ -107,6 +114,26 @@ async function copyWhileRunning(context: StepContext): Promise<number> {
     countNetwork(context, bytes);
   }
   return done.length;
+}
+
+/** CRIU that sends to a VM which has ended would wait as long as TCP does, with the container in its hands. */
+async function whileDestinationLives<T>(
+  context: StepContext,
+  work: (living: StepContext) => Promise<T>,
+): Promise<T> {
+  const { destination } = context.checked;
+  const ended = new AbortController();
+  const timer = setInterval(() => {
+    if (destination.isGone())
+      ended.abort(new MwarpError("MWARP_E_VM_UNREACHABLE", `${destination.endpoint.name} has ended`));
+  }, LOOK_EVERY_MS);
+  try {
+    return await work({ ...context, signal: AbortSignal.any([context.signal, ended.signal]) });
+  } catch (error) {
+    throw ended.signal.aborted ? ended.signal.reason : error;
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 async function startPageServer(
