@@ -204,7 +204,7 @@ describe("a migration over the network that goes wrong", () => {
 
   it.each([
     ["CRIU", "pkill -9 -f '^criu lazy-pages'"],
-    ["its keeper", "pkill -9 -f 'mwarp-guest lazy'"],
+    ["its keeper", "pkill -9 -f '[m]warp-guest lazy'"],
   ])(
     "ends a container whose pages will never come as %s died, before it reads zeros in their place",
     async (_, kill) => {
