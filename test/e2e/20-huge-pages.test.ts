@@ -108,11 +108,11 @@ describe.each(["thp", "hugetlb"] as const)("with VMs on %s", (backing) => {
       "memory of the destination that is free only in pieces is put together before the container stands still",
       async () => {
         // With more huge pages than the wedge leaves free in one piece.
-        const workload = await Workload.run(host.lab, "vm-a", "mixed", ["huge", "32"]);
+        const workload = await Workload.run(host.lab, "vm-a", "mixed", ["huge", "24"]);
         const free = Number(
           /^MemAvailable:\s+(\d+) kB$/m.exec(await host.lab.guest("vm-b", "cat", "/proc/meminfo"))?.[1],
         );
-        const mib = Math.floor(free / 1024) - 40;
+        const mib = Math.floor(free / 1024) - 24;
         const wedge = await Workload.run(host.lab, "vm-b", "wedge", ["fragment", String(mib)]);
         await moveAbout(workload, 1);
         expect(await host.lab.guest("vm-b", "grep", " compact: ", "/run/mwarp-guest/agent.log")).not.toBe("");
