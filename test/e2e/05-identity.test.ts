@@ -1,10 +1,11 @@
-/** What moves with a container besides its memory, by either method. */
+/** What moves with a container besides its memory, by whichever method. */
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { migrationMethods } from "../../src/protocol/migration.js";
 import { PsSchema } from "../support/documents.js";
 import { useLab } from "../support/lab.js";
 import { startLines } from "../support/lines.js";
+import { long } from "../support/long.js";
 import { projectRoot } from "../support/mwarp.js";
 import { Workload } from "../support/workload.js";
 
@@ -19,7 +20,10 @@ async function addressOf(name: string): Promise<string> {
   return found.ipv4;
 }
 
-describe.each(migrationMethods)("by %s, a container takes along", (method) => {
+/** What a pre-copy does beside its rounds is what cold does. */
+const methods = long ? migrationMethods : (["warp", "cold", "postcopy"] as const);
+
+describe.each(methods)("by %s, a container takes along", (method) => {
   const name = `who-${method}`;
   const how = ["--method", method];
 
