@@ -20,8 +20,8 @@ async function addressOf(name: string): Promise<string> {
   return found.ipv4;
 }
 
-/** What a pre-copy does beside its rounds is what cold does. */
-const methods = long ? migrationMethods : (["warp", "cold", "postcopy"] as const);
+/** What pre-copy and post-copy do with all but the pages is what cold does. */
+const methods = long ? migrationMethods : (["warp", "cold"] as const);
 
 describe.each(methods)("by %s, a container takes along", (method) => {
   const name = `who-${method}`;

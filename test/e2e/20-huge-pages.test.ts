@@ -54,7 +54,10 @@ async function moveAbout(workload: Workload, moves: number): Promise<MigrationRe
 const whole = ({ start, end, offset }: RamMapping): boolean =>
   [start, end, offset].every((position) => position % HUGE_BYTES === 0);
 
-describe.each(["thp", "hugetlb"] as const)("with VMs on %s", (backing) => {
+/** On hugetlb 03-warp and 04-redis move containers with huge pages, and the parts of some. */
+const backings = long ? (["thp", "hugetlb"] as const) : (["thp"] as const);
+
+describe.each(backings)("with VMs on %s", (backing) => {
   const host = useLab({ memory: MEMORY, backing });
 
   it(
