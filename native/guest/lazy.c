@@ -7,9 +7,9 @@
  *
  * Files in JOB besides those of a job: `hold` asks for the hold, `held` says that it is there; `failed` has
  * CRIU's exit code as soon as it is known; `ask` is taken away while CRIU lives; `give-up` says that the pages
- * will never come. The descriptors are fetched anew at each look, as tasks that fork get
- * new ones and those of tasks that have all their pages must go: a task that forks and a CRIU that dies
- * within one such span are not covered.
+ * will never come. The descriptors are fetched anew at each look, as tasks that fork get new ones and those of
+ * tasks that have all their pages must go: a task that forks and a CRIU that dies within one such span are not
+ * covered.
  */
 #include "guest.h"
 
@@ -101,9 +101,9 @@ static int64_t take(const struct keeper *keeper, int *fds)
 }
 
 /*
- * Holds what CRIU has now in place of what it had before; answers how many that are. A process that ends has no descriptors before it can
- * be seen to have ended: with none, or with one missing, what was held stays until the end is known or the
- * next look finds them all.
+ * Holds what CRIU has now in place of what it had before; answers how many that are. A process that ends has
+ * no descriptors before it can be seen to have ended: with none, or with one missing, what was held stays
+ * until the end is known or the next look finds them all.
  */
 static int64_t hold(struct keeper *keeper)
 {
@@ -127,6 +127,7 @@ static void end_container(struct keeper *keeper)
         for (;;) pause();
 }
 
+/* Until CRIU ends; answers its exit code, or a negative errno when that cannot be watched. */
 static int serve(struct keeper *keeper)
 {
     struct pollfd poll_criu = {.fd = keeper->criu_fd, .events = POLLIN};
@@ -150,10 +151,6 @@ static int serve(struct keeper *keeper)
     }
     while (waitpid(keeper->criu, &status, 0) < 0)
         if (errno != EINTR) return -errno;
-    if (exit_code(status) == 0) return 0;
-    /* Said before it is acted on: nobody is to commit to tasks that are about to end. */
-    write_number(keeper->job, "failed", exit_code(status));
-    if (is_there(keeper, "hold")) end_container(keeper);
     return exit_code(status);
 }
 
@@ -173,6 +170,12 @@ int lazy_main(int argc, char **argv)
         return 1;
     }
     status = serve(&keeper);
-    write_number(keeper.job, "status", status < 0 ? 255 : status);
+    if (status < 0) status = 255;
+    if (status != 0) {
+        /* Said before it is acted on: nobody is to commit to tasks that are about to end. */
+        write_number(keeper.job, "failed", status);
+        if (is_there(&keeper, "hold")) end_container(&keeper);
+    }
+    write_number(keeper.job, "status", status);
     return 0;
 }
