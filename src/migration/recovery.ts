@@ -141,12 +141,10 @@ async function goForward(open: Open, { source, destination }: Sides): Promise<Re
     // Where it runs this changes nothing; an agent that only said so is asked again.
     await unlessForgotten(() => resume(destination, open));
   }
-  if (source !== null) await source.ensureRunning(signal);
-  const ended = await tried(() =>
-    unlessForgotten(() =>
-      retireBoth({ id, method: head.method, sourceBoot: head.boots?.from, source, destination }),
-    ),
-  );
+  // A source that cannot be asked to go on holds the destination up for this moment only; to retire it fails by itself.
+  if (source !== null) await tried(() => source.ensureRunning(signal));
+  const ends = { id, method: head.method, sourceBoot: head.boots?.from, source, destination };
+  const ended = await tried(() => retireBoth(ends));
   if (ended?.code === "MWARP_E_CONTAINER_LOST") return lost(open, head.from);
   if (ended !== null) throw ended;
   journal.enter("retired");

@@ -81,13 +81,16 @@ async function finishPostcopy(
 
 async function finish(id: string, source: MigrationVm | null, destination: MigrationVm): Promise<void> {
   const agent = await destination.agent();
-  const end = await agent.call(
-    "destination.finish",
-    { migration: id, source: source === null ? "gone" : "there" },
-    { timeoutMs: FINISH_MS },
-  );
+  const params = { migration: id, source: source === null ? "gone" : "there" } as const;
+  const end = await agent.call("destination.finish", params, { timeoutMs: FINISH_MS }).catch(doneLongAgo);
   if (end.outcome === "lost")
     throw new MwarpError("MWARP_E_CONTAINER_LOST", `the container was ended: ${end.reason}`);
+}
+
+/** A guest forgets the oldest migrations that it has finished (agent/migration/record.ts). */
+function doneLongAgo(error: unknown): { outcome: "forgotten" } {
+  if (!isMwarpError(error, "MWARP_E_MIGRATION_UNKNOWN")) throw error;
+  return { outcome: "forgotten" };
 }
 
 /** A request whose only parameter is the migration, on a connection that may have to be made anew. */

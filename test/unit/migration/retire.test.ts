@@ -86,6 +86,14 @@ describe("the end of a post-copy", () => {
   });
 });
 
+it("clears the source of a container whose destination has forgotten that it had all long ago", async () => {
+  const forgetful = vmOf(() =>
+    Promise.reject(new MwarpError("MWARP_E_MIGRATION_UNKNOWN", "no such migration")),
+  );
+  await retire("postcopy", forgetful);
+  expect(asked).toEqual(["destination.finish there", "source.retire"]);
+});
+
 describe("the end of the other methods", () => {
   it("lets neither side wait for the other", async () => {
     const mute = vmOf(() => Promise.reject(new MwarpError("MWARP_E_AGENT_UNREACHABLE", "no answer")));
