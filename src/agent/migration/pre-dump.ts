@@ -13,7 +13,9 @@ import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { saveRecord, sourceRecord } from "./record.js";
 
+/** Below what the host waits (methods/over-network.ts), so that the reason comes from here. */
 const ROUND_TIMEOUT_MS = 240_000;
+
 /** `MWARP_E_DUMP` with CRIU's error lines. */
 export async function preDump(
   params: AgentParams<"source.preDump">,
