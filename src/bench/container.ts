@@ -2,9 +2,10 @@
 import { copyFileSync, rmSync, statSync, utimesSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { DaemonClient } from "../daemon/client.js";
-import { isMwarpError } from "../errors.js";
 import { run } from "../lab/exec.js";
 import { distFile } from "../paths.js";
+import { plainContainer } from "../protocol/api.js";
+import { GIB } from "../units.js";
 import { Control, type Verdict } from "./control.js";
 import { containerKey } from "./matrix.js";
 import type { Cell } from "./records.js";
@@ -12,7 +13,6 @@ import type { Cell } from "./records.js";
 const NAME = "bench";
 const PORT = 7070;
 const PROGRAM = "/usr/bin/mwarp-bench-memory";
-const GIB = 1024 ** 3;
 
 /** For whatever goes over all of the memory. Emulated, a slow machine fills 20 MiB/s. */
 const limitFor = ({ size }: Pick<Cell, "size">): number => 60_000 + (size / GIB) * 60_000;
@@ -68,30 +68,17 @@ export class BenchContainer {
     vm: string,
     signal: AbortSignal,
   ): Promise<BenchContainer> {
-    await removeContainer(daemon);
+    await daemon.removeIfThere(NAME);
     const { size, processes, pages, write_share } = cell;
     const argv = [PROGRAM, PORT, size, processes, pages, write_share].map(String);
-    const listing = await daemon.run(
-      {
-        name: NAME,
-        vm,
-        source: { kind: "rootfs", directory: rootfs, argv },
-        env: [],
-        workdir: null,
-        memoryLimitBytes: null,
-        ipv4: null,
-        mac: null,
-        hostname: null,
-      },
-      signal,
-    );
+    const listing = await daemon.run(plainContainer(NAME, vm, rootfs, argv), signal);
     const limitMs = limitFor(cell);
     const { ipv4 } = listing.container.spec.network;
     try {
       const control = await Control.open(netns, ipv4, PORT, limitMs, signal);
       return new BenchContainer(containerKey(cell), vm, control, limitMs);
     } catch (error) {
-      await removeContainer(daemon);
+      await daemon.removeIfThere(NAME);
       throw error;
     }
   }
@@ -110,14 +97,6 @@ export class BenchContainer {
 
   async remove(daemon: DaemonClient): Promise<void> {
     await this.#control[Symbol.asyncDispose]();
-    await removeContainer(daemon);
-  }
-}
-
-async function removeContainer(daemon: DaemonClient): Promise<void> {
-  try {
-    await daemon.remove(NAME, { force: true });
-  } catch (error) {
-    if (!isMwarpError(error, "MWARP_E_CONTAINER_UNKNOWN")) throw error;
+    await daemon.removeIfThere(NAME);
   }
 }

@@ -2,17 +2,13 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { DaemonClient } from "../daemon/client.js";
-import { MwarpError } from "../errors.js";
 import { type LabProgress, type LabStatus, labDown, labUp } from "../lab/index.js";
 import { runDir, stateDir } from "../paths.js";
 import { type ContainerHost, makeRootfs } from "./container.js";
 import { releaseLeftPages } from "./huge-pages.js";
 import type { Backing } from "./records.js";
 
-const AGENTS_MS = 90_000;
-const AGENTS_POLL_MS = 200;
 const VMS = 2;
 export const GUEST_CPUS = 1;
 
@@ -86,7 +82,8 @@ export async function withLab<T>(options: WithLabOptions, work: (lab: BenchLab) 
       { signal, onProgress },
     );
     const daemon = await keeper.daemon();
-    await waitForAgents(daemon, signal);
+    const names = status.vms.map(({ endpoint }) => endpoint.name);
+    await daemon.agentsReady(names, signal);
     mkdirSync(place.stateDir, { recursive: true });
     const rootfs = join(place.stateDir, "bench-rootfs");
     await makeRootfs(status.rootfs.busybox, rootfs, signal);
@@ -105,18 +102,4 @@ export async function clearPlace(
   await keeper.stopUnusedDaemon();
   await releaseLeftPages(place);
   for (const directory of [place.runDir, place.stateDir]) rmSync(directory, { recursive: true, force: true });
-}
-
-/** @throws MWARP_E_AGENT_UNREACHABLE */
-async function waitForAgents(daemon: DaemonClient, signal: AbortSignal): Promise<void> {
-  const deadline = performance.now() + AGENTS_MS;
-  for (;;) {
-    const { vms } = await daemon.vms(signal);
-    if (vms.length >= VMS && vms.every(({ state }) => state === "ready")) return;
-    if (performance.now() > deadline)
-      throw new MwarpError("MWARP_E_AGENT_UNREACHABLE", "the lab is up, but not all of its agents answer", {
-        details: vms.map((vm) => `${vm.name}: ${vm.error?.message ?? vm.state}`),
-      });
-    await sleep(AGENTS_POLL_MS, undefined, { signal });
-  }
 }

@@ -1,8 +1,9 @@
 /** The typed client of the daemon's API: HTTP on a UNIX socket, every body checked by its schema. */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod/mini";
-import { MwarpError } from "../errors.js";
+import { isMwarpError, MwarpError } from "../errors.js";
 import * as api from "../protocol/api.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import { decodeLines, encodeLine } from "../protocol/ndjson.js";
@@ -23,6 +24,9 @@ export interface ExecIo {
   readonly write: (fd: 1 | 2, data: Buffer) => void | Promise<void>;
   readonly signal?: AbortSignal;
 }
+
+const AGENTS_MS = 90_000;
+const AGENTS_POLL_MS = 100;
 
 /** Errors of every method: what the daemon answers, or MWARP_E_DAEMON_UNREACHABLE. */
 export class DaemonClient {
@@ -87,6 +91,33 @@ export class DaemonClient {
   async remove(name: string, options: { force: boolean }): Promise<string> {
     const path = `/v1/containers/${encodeURIComponent(name)}?force=${options.force}`;
     return (await this.#json(api.ContainerRemovedSchema, { method: "DELETE", path })).name;
+  }
+
+  /** Waits until the agents of these VMs answer. @throws MWARP_E_AGENT_UNREACHABLE naming what each VM says, after 90 s */
+  async agentsReady(names: readonly string[], signal: AbortSignal): Promise<void> {
+    const deadline = performance.now() + AGENTS_MS;
+    for (;;) {
+      const { vms } = await this.vms(signal);
+      const stateOf = (name: string): string => vms.find((vm) => vm.name === name)?.state ?? "not there";
+      if (names.every((name) => stateOf(name) === "ready")) return;
+      if (performance.now() > deadline)
+        throw new MwarpError("MWARP_E_AGENT_UNREACHABLE", "not all of the VMs' agents answer", {
+          details: names.map((name) => {
+            const error = vms.find((vm) => vm.name === name)?.error;
+            return `${name}: ${error?.message ?? stateOf(name)}`;
+          }),
+        });
+      await sleep(AGENTS_POLL_MS, undefined, { signal });
+    }
+  }
+
+  /** Removes a container, running or not, when there is one of that name. */
+  async removeIfThere(name: string): Promise<void> {
+    try {
+      await this.remove(name, { force: true });
+    } catch (error) {
+      if (!isMwarpError(error, "MWARP_E_CONTAINER_UNKNOWN")) throw error;
+    }
   }
 
   async startMigration(request: MigrationRequest): Promise<string> {

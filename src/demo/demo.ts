@@ -2,12 +2,12 @@
  * The demo: a Redis with data and a busy client moves between two VMs, twice by warp, once by copying, and everything
  * is checked. Uses the lab that is up, or brings one up and takes it down again.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Io } from "../cli/io.js";
 import { formatBytes } from "../cli/output/format.js";
 import type { DaemonClient } from "../daemon/client.js";
 import { MwarpError } from "../errors.js";
 import { type LabProgress, type LabStatus, labDown, labStatus, labUp } from "../lab/index.js";
+import { plainContainer } from "../protocol/api.js";
 import { VALUE_BYTES } from "../redis/dataset.js";
 import { DemoClient } from "./client.js";
 import { compareMoves } from "./compare.js";
@@ -19,8 +19,6 @@ const CONTAINER = "demo-redis";
 const PORT = 6379;
 const KEYS = 65_536;
 const REDIS_START_MS = 60_000;
-const AGENTS_MS = 60_000;
-const AGENTS_POLL_MS = 100;
 const [FROM, TO] = ["vm-a", "vm-b"];
 
 export interface DemoOptions {
@@ -77,7 +75,7 @@ async function play(options: DemoOptions, story: Story, lab: LabStatus): Promise
   const { io, signal } = options;
   story.say(`accelerator ${verdict(lab.accelerator)}; memory of the VMs ${verdict(lab.backing)}`);
   const daemon = await options.daemon();
-  await waitForAgents(daemon, signal);
+  await daemon.agentsReady([FROM, TO], signal);
 
   story.begin(`a Redis in ${FROM}`);
   const address = await startRedis(daemon, lab, signal);
@@ -106,41 +104,13 @@ async function play(options: DemoOptions, story: Story, lab: LabStatus): Promise
   };
 }
 
-/** @throws MWARP_E_AGENT_UNREACHABLE */
-async function waitForAgents(daemon: DaemonClient, signal: AbortSignal): Promise<void> {
-  const deadline = performance.now() + AGENTS_MS;
-  for (;;) {
-    const { vms } = await daemon.vms(signal);
-    const ready = vms.filter(({ state }) => state === "ready").map(({ name }) => name);
-    if (ready.includes(FROM) && ready.includes(TO)) return;
-    if (performance.now() > deadline)
-      throw new MwarpError("MWARP_E_AGENT_UNREACHABLE", `the agents of ${FROM} and ${TO} do not answer`);
-    await sleep(AGENTS_POLL_MS, undefined, { signal });
-  }
-}
-
 const verdict = (found: LabStatus["accelerator"]): string =>
   found === null ? "unknown" : `${found.kind} (${found.reason})`;
 
 /** Starts the container; gives its address. */
 async function startRedis(daemon: DaemonClient, lab: LabStatus, signal: AbortSignal): Promise<string> {
-  await daemon.remove(CONTAINER, { force: true }).catch((error: unknown) => {
-    if (!(error instanceof MwarpError && error.code === "MWARP_E_CONTAINER_UNKNOWN")) throw error;
-  });
-  const listing = await daemon.run(
-    {
-      name: CONTAINER,
-      vm: FROM,
-      source: { kind: "rootfs", directory: lab.rootfs.redis, argv: redisCommand() },
-      env: [],
-      workdir: null,
-      memoryLimitBytes: null,
-      ipv4: null,
-      mac: null,
-      hostname: null,
-    },
-    signal,
-  );
+  await daemon.removeIfThere(CONTAINER);
+  const listing = await daemon.run(plainContainer(CONTAINER, FROM, lab.rootfs.redis, redisCommand()), signal);
   return listing.container.spec.network.ipv4;
 }
 

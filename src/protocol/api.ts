@@ -147,6 +147,24 @@ export const RunRequestSchema = z.object({
 });
 export type RunRequest = z.infer<typeof RunRequestSchema>;
 
+/** A container of a root file system on the host that wants nothing else. */
+export const plainContainer = (
+  name: string,
+  vm: string,
+  directory: string,
+  argv: readonly string[],
+): RunRequest => ({
+  name,
+  vm,
+  source: { kind: "rootfs", directory, argv: [...argv] },
+  env: [],
+  workdir: null,
+  memoryLimitBytes: null,
+  ipv4: null,
+  mac: null,
+  hostname: null,
+});
+
 export const VmExecRequestSchema = z.object({ argv });
 export const ExecRequestSchema = z.object({
   argv,

@@ -1,7 +1,7 @@
 /** The container of an application. */
 import type { DaemonClient } from "../../daemon/client.js";
-import { isMwarpError } from "../../errors.js";
 import type { LabStatus } from "../../lab/index.js";
+import { plainContainer } from "../../protocol/api.js";
 import type { Application } from "../records.js";
 import { programs } from "./programs.js";
 
@@ -32,38 +32,13 @@ export async function startContainer(wanted: WantedContainer): Promise<string> {
   try {
     let address = "";
     for (const vm of vms.toReversed()) {
-      await removeContainer(daemon, application);
-      const listing = await daemon.run(
-        {
-          name,
-          vm,
-          source: {
-            kind: "rootfs",
-            directory: rootfs.directory,
-            argv: program.command(program.port, bytes),
-          },
-          env: [],
-          workdir: null,
-          memoryLimitBytes: null,
-          ipv4: null,
-          mac: null,
-          hostname: null,
-        },
-        signal,
-      );
+      await daemon.removeIfThere(name);
+      const argv = program.command(program.port, bytes);
+      const listing = await daemon.run(plainContainer(name, vm, rootfs.directory, argv), signal);
       address = listing.container.spec.network.ipv4;
     }
     return address;
   } finally {
     rootfs.end();
-  }
-}
-
-/** Removes the container when there is one. */
-export async function removeContainer(daemon: DaemonClient, application: Application): Promise<void> {
-  try {
-    await daemon.remove(containerName(application), { force: true });
-  } catch (error) {
-    if (!isMwarpError(error, "MWARP_E_CONTAINER_UNKNOWN")) throw error;
   }
 }

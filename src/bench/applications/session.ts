@@ -9,7 +9,7 @@ import type { Application, ApplicationRecord, Backing } from "../records.js";
 import { ApplicationClient } from "./client.js";
 import type { Faults } from "./client-protocol.js";
 import { monotonicMs } from "./clock.js";
-import { type ApplicationLab, containerName, removeContainer, startContainer } from "./container.js";
+import { type ApplicationLab, containerName, startContainer } from "./container.js";
 import { programs } from "./programs.js";
 import { checkWindow } from "./timeline.js";
 
@@ -84,7 +84,7 @@ export class ApplicationSession implements AsyncDisposable {
       return new ApplicationSession(settings, client, vms[0], description);
     } catch (error) {
       await client?.[Symbol.asyncDispose]();
-      await removeContainer(daemon, application);
+      await daemon.removeIfThere(containerName(application));
       throw error;
     }
   }
@@ -124,7 +124,7 @@ export class ApplicationSession implements AsyncDisposable {
   /** Ends client and container. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#client[Symbol.asyncDispose]();
-    await removeContainer(this.#settings.daemon, this.#settings.application);
+    await this.#settings.daemon.removeIfThere(containerName(this.#settings.application));
   }
 
   async #move(method: MigrationMethod, to: string): Promise<MigrationReport> {
