@@ -17,6 +17,8 @@ export type PageCount = Brand<number, "PageCount">;
 export type ByteCount = Brand<number, "ByteCount">;
 
 export const PAGE_SHIFT = 12;
+export const MIB = 1024 ** 2;
+export const GIB = 1024 ** 3;
 export const PAGE_BYTES = 4096;
 /** 4 KiB pages in one 2 MiB huge page. */
 export const PAGES_PER_HUGE = 512;

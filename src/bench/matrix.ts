@@ -3,6 +3,7 @@
 import { formatBytes } from "../cli/output/format.js";
 import { MwarpError } from "../errors.js";
 import type { BackendChoice, MigrationMethod } from "../protocol/migration.js";
+import { MIB } from "../units.js";
 import type { Backing, Cell, PageKind } from "./records.js";
 
 /** Values of each axis: a slice of the matrix is their product. */
@@ -62,7 +63,6 @@ export function nameOfCell(cell: Cell): string {
   ].join(", ");
 }
 
-const MIB = 1024 ** 2;
 const limits = { size: [MIB, 1024 ** 4], processes: [1, 256], writeShare: [0, 1000] } as const;
 
 /** @throws MWARP_E_USAGE naming the value that no container can have */

@@ -2,10 +2,9 @@
 import { formatBytes } from "../cli/output/format.js";
 import { MwarpError } from "../errors.js";
 import type { MigrationMethod } from "../protocol/migration.js";
-import { HUGE_BYTES } from "../units.js";
+import { HUGE_BYTES, MIB } from "../units.js";
 import type { ApplicationCell, Cell } from "./records.js";
 
-const MIB = 1024 ** 2;
 /** The guest's system, its page cache, the agent. */
 const GUEST_BYTES = 640 * MIB;
 /** What stays for the host, the VMMs' own memory and the daemon. */

@@ -3,7 +3,6 @@
  * copying cross over. Exchanges are real ones between two processes, by the back ends of a migration.
  */
 import { readFileSync } from "node:fs";
-import type * as z from "zod/mini";
 import { MwarpError } from "../errors.js";
 import type { MemoryKind } from "../protocol/costs.js";
 import { HUGE_BYTES, PAGES_PER_HUGE } from "../units.js";
@@ -13,10 +12,7 @@ import { measureKind } from "../warp/measure/measure-costs.js";
 import { MemoryPair, type TrialTimes } from "../warp/measure/memory-pair.js";
 import { type ExchangePlan, mappingBudget, type Objective, plan } from "../warp/planner.js";
 import { baseLayouts, drawExtents, hugeLayouts, type Layout } from "./layouts.js";
-import type { CrossoverRecordSchema, PlannerRecordSchema } from "./records.js";
-
-export type PlannerRecord = z.infer<typeof PlannerRecordSchema>;
-export type CrossoverRecord = z.infer<typeof CrossoverRecordSchema>;
+import type { CrossoverRecord, PlannerRecord } from "./records.js";
 
 const WAYS: readonly Objective[] = ["auto", "remap", "copy"];
 /** 128 MiB on each side. */

@@ -145,6 +145,8 @@ export const PlannerRecordSchema = z.object({
   measured_ms: z.object({ auto: ms, remap: z.nullable(ms), copy: ms }),
 });
 
+export type PlannerRecord = z.infer<typeof PlannerRecordSchema>;
+
 /** Costs by length of run: where remapping and copying cross over. */
 export const CrossoverRecordSchema = z.object({
   kind: z.literal("crossover"),
@@ -156,6 +158,7 @@ export const CrossoverRecordSchema = z.object({
   touch_ms: ms,
   copy_ms: ms,
 });
+export type CrossoverRecord = z.infer<typeof CrossoverRecordSchema>;
 
 /** One interval of a client's time; latencies are of the operations that ended in it, null when none did. */
 export const SampleSchema = z.object({

@@ -6,21 +6,18 @@ import {
   type Backing,
   type BenchRecord,
   backings,
+  type CrossoverRecord,
+  type FailureRecord,
   type MigrationRecord,
+  type NetworkRecord,
   type PageKind,
+  type PlannerRecord,
   pageKinds,
+  type RunRecord,
 } from "./records.js";
 import type { Series } from "./statistics.js";
 
-export const GIB = 1024 ** 3;
-export const MIB = 1024 ** 2;
-
 type OfKind<Kind extends BenchRecord["kind"]> = Extract<BenchRecord, { kind: Kind }>;
-export type RunRecord = OfKind<"run">;
-export type NetworkRecord = OfKind<"network">;
-export type PlannerRecord = OfKind<"planner">;
-export type CrossoverRecord = OfKind<"crossover">;
-export type FailureRecord = OfKind<"failure">;
 
 export interface Results {
   readonly run: RunRecord | null;

@@ -1,9 +1,8 @@
 /** The named suites of `mwarp bench`, as data. */
+
+import { GIB, MIB } from "../units.js";
 import type { Axes } from "./matrix.js";
 import type { Application } from "./records.js";
-
-const MIB = 1024 ** 2;
-const GIB = 1024 ** 3;
 
 export interface Suite {
   /** What it answers, for `--help`. */

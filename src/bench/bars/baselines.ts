@@ -1,19 +1,10 @@
 /** Whether the baselines are good ones: their rate of pages against what the network between the VMs can carry. */
 
 import type { MigrationReport } from "../../protocol/migration.js";
+import { GIB } from "../../units.js";
 import type { Found } from "../bars.js";
-import type { MigrationRecord } from "../records.js";
-import {
-  baselines,
-  GIB,
-  isIn,
-  isQuiet,
-  type NetworkRecord,
-  nameOfSetting,
-  type Results,
-  seriesOf,
-  settingsOf,
-} from "../results.js";
+import type { MigrationRecord, NetworkRecord } from "../records.js";
+import { baselines, isIn, isQuiet, nameOfSetting, type Results, seriesOf, settingsOf } from "../results.js";
 import { medianRatio, type Series, spread } from "../statistics.js";
 
 type Baseline = (typeof baselines)[number];

@@ -1,18 +1,9 @@
 /** Bars on memory: bytes that leave the host's memory for a network or channel, and what the host needs at most. */
 
-import { PAGE_BYTES } from "../../units.js";
+import { GIB, PAGE_BYTES } from "../../units.js";
 import type { Found } from "../bars.js";
 import type { MigrationRecord } from "../records.js";
-import {
-  GIB,
-  isIn,
-  isQuiet,
-  nameOfSetting,
-  type Results,
-  seriesOf,
-  settingsOf,
-  variantOf,
-} from "../results.js";
+import { isIn, isQuiet, nameOfSetting, type Results, seriesOf, settingsOf, variantOf } from "../results.js";
 import { medianOf, spread } from "../statistics.js";
 
 export const bytesCrossed = (results: Results): Found[] =>

@@ -1,7 +1,8 @@
 /** Invariant I7 from records: the plan against doing all of it in one way. */
 
 import type { Found } from "../bars.js";
-import { nameOfSize, type PlannerRecord, type Results, seriesOf } from "../results.js";
+import type { PlannerRecord } from "../records.js";
+import { nameOfSize, type Results, seriesOf } from "../results.js";
 import { medianRatio } from "../statistics.js";
 
 interface Layout {

@@ -1,8 +1,9 @@
 /** Bars on the stun: exchanging frames against copying the same memory, on hugetlb with guest THP. */
+
+import { GIB } from "../../units.js";
 import type { Found } from "../bars.js";
 import type { MigrationRecord } from "../records.js";
 import {
-  GIB,
   isIn,
   isQuiet,
   nameOfSetting,

@@ -1,13 +1,13 @@
 /** Bars on total time and downtime of a container of 1 GiB. */
 
 import type { MigrationMethod } from "../../protocol/migration.js";
+import { GIB } from "../../units.js";
 import type { Found } from "../bars.js";
 import type { MigrationRecord } from "../records.js";
 import {
   baselines,
   comparedSettings,
   downtime,
-  GIB,
   isIn,
   isQuiet,
   nameOfSetting,

@@ -1,16 +1,8 @@
 /** Where the time of a method goes: phases that add up to the total. */
 import type { Phase } from "../../protocol/migration.js";
+import { GIB } from "../../units.js";
 import type { MigrationRecord } from "../records.js";
-import {
-  GIB,
-  isIn,
-  isQuiet,
-  type Results,
-  type Setting,
-  type Variant,
-  variantOf,
-  variants,
-} from "../results.js";
+import { isIn, isQuiet, type Results, type Setting, type Variant, variantOf, variants } from "../results.js";
 import { type PhasePart, phaseParts } from "./theme.js";
 
 export interface Breakdown {

@@ -1,6 +1,6 @@
 /** Colours and the look of all plots. Colours are CSS variables, so that one SVG serves light and dark pages. */
 import type { Config } from "vega-lite";
-import type { Phase } from "../../protocol/migration.js";
+import { type Phase, phases } from "../../protocol/migration.js";
 import { type Variant, variants } from "../results.js";
 import type { LegendEntry } from "./figure.js";
 
@@ -16,19 +16,8 @@ const methodShades: Readonly<Record<Variant, Shades>> = {
   postcopy: ["#007a5a", "#3cc9a0"],
 };
 
-export const phaseParts = [
-  "preflight",
-  "prepare",
-  "dump",
-  "transfer",
-  "restore",
-  "populate",
-  "warp",
-  "resume",
-  "retire",
-  "between",
-] as const satisfies readonly (Phase | "between")[];
-export type PhasePart = (typeof phaseParts)[number];
+export type PhasePart = Phase | "between";
+export const phaseParts: readonly PhasePart[] = [...phases, "between"];
 
 const phaseShades: Readonly<Record<PhasePart, Shades>> = {
   preflight: ["#b4bcc6", "#5a6470"],

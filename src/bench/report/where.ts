@@ -1,7 +1,7 @@
 /** Sentences about where the time goes. All of them come from the figures; what a phase consists of is ARCHITECTURE.md's. */
 import type { Phase } from "../../protocol/migration.js";
+import { GIB } from "../../units.js";
 import {
-  GIB,
   isIn,
   isQuiet,
   nameOfSetting,

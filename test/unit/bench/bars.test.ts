@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { dirtiedShare } from "../../../src/bench/bars/times.js";
 import { bars, judge, verdictOf } from "../../../src/bench/bars.js";
 import type { BenchRecord } from "../../../src/bench/records.js";
-import { GIB, MIB, sortRecords } from "../../../src/bench/results.js";
+import { sortRecords } from "../../../src/bench/results.js";
+import { GIB, MIB } from "../../../src/units.js";
 import { client, type MoveFacts, move, network, planner, rounds } from "./fixtures.js";
 
 const judged = (figure: RegExp, records: readonly BenchRecord[]) => {

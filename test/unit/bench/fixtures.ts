@@ -7,8 +7,8 @@ import {
   RECORD_VERSION,
   type Sample,
 } from "../../../src/bench/records.js";
-import { GIB, MIB } from "../../../src/bench/results.js";
 import type { MigrationReport, Phase } from "../../../src/protocol/migration.js";
+import { GIB, MIB } from "../../../src/units.js";
 
 type Changes<T> = { readonly [Key in keyof T]?: T[Key] };
 

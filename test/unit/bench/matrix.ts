@@ -1,7 +1,7 @@
 /** A whole made-up run: something in every section of a report. None of these numbers was measured anywhere. */
 import type { Backing, BenchRecord, Cell, PageKind, Sample } from "../../../src/bench/records.js";
-import { GIB, MIB } from "../../../src/bench/results.js";
 import type { MigrationMethod } from "../../../src/protocol/migration.js";
+import { GIB, MIB } from "../../../src/units.js";
 import { client, move, network, planner, type report, rounds, run } from "./fixtures.js";
 
 const ways: readonly Pick<Cell, "method" | "backend">[] = [

@@ -2,7 +2,8 @@
 import type { TopLevelSpec } from "vega-lite";
 import { formatBytes } from "../../../cli/output/format.js";
 import { PAGE_BYTES } from "../../../units.js";
-import { type CrossoverRecord, nameOfSize, type Results } from "../../results.js";
+import type { CrossoverRecord } from "../../records.js";
+import { nameOfSize, type Results } from "../../results.js";
 import { type Spread, spread } from "../../statistics.js";
 import type { Figure } from "../figure.js";
 import { formatSpread } from "../format.js";

@@ -1,7 +1,7 @@
 /** What a move costs the host: memory, processor time, and bytes moved. */
 import type { TopLevelSpec } from "vega-lite";
 import { formatBytes } from "../../../cli/output/format.js";
-import { PAGE_BYTES } from "../../../units.js";
+import { MIB, PAGE_BYTES } from "../../../units.js";
 import type { MigrationRecord, Usage } from "../../records.js";
 import {
   comparedSettings,
@@ -69,6 +69,13 @@ function memory(groups: readonly Group[], where: string): Figure {
 
 type Part = LegendEntry & { readonly value: Value };
 
+const methodAxis = {
+  field: "variant",
+  type: "nominal",
+  sort: null,
+  axis: { title: null, domain: false, ticks: false },
+} as const;
+
 function sideBySide(groups: readonly Group[], parts: readonly Part[], width: number): TopLevelSpec {
   const values = groups.flatMap(({ variant, records }) =>
     parts.map(({ name, value }) => ({ variant, name, bytes: median(records, value) / 1024 ** 3 })),
@@ -79,15 +86,39 @@ function sideBySide(groups: readonly Group[], parts: readonly Part[], width: num
     data: { values },
     mark: { type: "bar", height: 12 },
     encoding: {
-      y: {
-        field: "variant",
-        type: "nominal",
-        sort: null,
-        axis: { title: null, domain: false, ticks: false },
-      },
+      y: methodAxis,
       yOffset: { field: "name", type: "nominal", sort: null },
       x: { field: "bytes", type: "quantitative", title: "GiB" },
       color: { field: "name", type: "nominal", ...colorScale(parts) },
+    },
+  };
+}
+
+/** One bar a method, of the medians of all parts. `in`: how many of a value's unit the axis counts as one. */
+function stacked(
+  groups: readonly Group[],
+  parts: readonly Part[],
+  axis: { readonly title: string; readonly in: number },
+  width: number,
+): TopLevelSpec {
+  const values = groups.flatMap(({ variant, records }) =>
+    parts.map(({ name, value }, order) => ({
+      variant,
+      name,
+      order,
+      amount: median(records, value) / axis.in,
+    })),
+  );
+  return {
+    width: width - 100,
+    height: { step: 30 },
+    data: { values },
+    mark: { type: "bar", height: 18 },
+    encoding: {
+      y: methodAxis,
+      x: { field: "amount", aggregate: "sum", title: axis.title },
+      color: { field: "name", type: "nominal", ...colorScale(parts) },
+      order: { field: "order" },
     },
   };
 }
@@ -102,32 +133,13 @@ function processor(groups: readonly Group[], where: string): Figure {
     ({ name, color, key }): Part => ({ name, color, value: ({ usage }) => usage.cpu_ms[key] }),
   );
   const sum: Value = (record) => parts.reduce((all, { value }) => all + value(record), 0);
-  const values = groups.flatMap(({ variant, records }) =>
-    parts.map(({ name, value }, order) => ({ variant, name, order, seconds: median(records, value) / 1000 })),
-  );
   return {
     title: `Processor time: ${where}`,
     note: "CPU time of the host that both VMMs and the daemon took, from the command to its answer: all that ran in the VMs is in it. Medians.",
     plot: {
       legend: parts,
       reading: "",
-      spec: (width) => ({
-        width: width - 100,
-        height: { step: 30 },
-        data: { values },
-        mark: { type: "bar", height: 18 },
-        encoding: {
-          y: {
-            field: "variant",
-            type: "nominal",
-            sort: null,
-            axis: { title: null, domain: false, ticks: false },
-          },
-          x: { field: "seconds", aggregate: "sum", title: "CPU seconds" },
-          color: { field: "name", type: "nominal", ...colorScale(parts) },
-          order: { field: "order" },
-        },
-      }),
+      spec: (width) => stacked(groups, parts, { title: "CPU seconds", in: 1000 }, width),
     },
     table: {
       head: ["method", ...parts.map(({ name }) => name), "together"],
@@ -154,32 +166,13 @@ const ways: readonly Part[] = [
 function bandwidth(groups: readonly Group[], where: string): Figure {
   const moved: Value = (record) => ways.reduce((all, { value }) => all + value(record), 0);
   const rate: Value = (record) => (moved(record) * 1000) / record.report.time_ms.total;
-  const values = groups.flatMap(({ variant, records }) =>
-    ways.map(({ name, value }, order) => ({ variant, name, order, mib: median(records, value) / 1024 ** 2 })),
-  );
   return {
     title: `Bytes moved: ${where}`,
     note: "Each byte that crossed the VMs' network or the agent channels, or was copied on the host, counted once, and their number over the total time. The true use of memory bandwidth is a multiple of it, as every copy reads and writes and a network copies more than once; hardware counters were not read.",
     plot: {
       legend: ways,
       reading: "",
-      spec: (width) => ({
-        width: width - 100,
-        height: { step: 30 },
-        data: { values },
-        mark: { type: "bar", height: 18 },
-        encoding: {
-          y: {
-            field: "variant",
-            type: "nominal",
-            sort: null,
-            axis: { title: null, domain: false, ticks: false },
-          },
-          x: { field: "mib", aggregate: "sum", title: "MiB" },
-          color: { field: "name", type: "nominal", ...colorScale(ways) },
-          order: { field: "order" },
-        },
-      }),
+      spec: (width) => stacked(groups, ways, { title: "MiB", in: MIB }, width),
     },
     table: {
       head: ["method", ...ways.map(({ name }) => name), "over the total time"],

@@ -1,5 +1,5 @@
 /** Axes that several plots share. Expressions are Vega's: they run where the plot is drawn. */
-import { GIB, MIB } from "../../results.js";
+import { GIB, MIB } from "../../../units.js";
 
 /** Ticks of a time axis in ms, as "5 ms" or "2 s". */
 const timeLabels =
