@@ -102,7 +102,6 @@ int main(int argc, char **argv)
     uint64_t mine = (uint64_t)getpid() << 40;
     /* Without huge pages in reserve mmap fails, and writing never does. */
     if (at == NULL) return perror("mwarp-memory: mmap"), NO_MEMORY;
-    if (at == NULL) return perror("mwarp-memory: mmap"), NO_MEMORY;
     for (size_t i = 0; i < bytes; i += sizeof(uint64_t)) *(uint64_t *)(void *)(at + i) = mine | i;
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("%lx\n", (unsigned long)at);
