@@ -90,7 +90,7 @@ describe("asked of a real QEMU", () => {
 
   it("a measurement of its dirty rate is named while it lasts", async () => {
     await using qemu = await PausedQemu.start();
-    await qemu.qmp.execute("calc-dirty-rate", { "calc-time": 1 });
+    await qemu.qmp.execute("calc-dirty-rate", { "calc-time": 3 });
     const remap = async (): Promise<readonly string[]> => (await findHazards(qemu.qmp)).remap;
     expect(await remap()).toEqual(["a measurement of its dirty rate"]);
     await expect.poll(remap, { timeout: 10_000 }).toEqual([]);
