@@ -5,7 +5,7 @@ import { formatBytes, formatMs } from "../cli/output/format.js";
 import { plain } from "../cli/output/plain.js";
 import { nameOfTask, type Task } from "./plan.js";
 import type { ApplicationRecord, BenchRecord } from "./records.js";
-import { lostShare } from "./summary.js";
+import { lostShare } from "./results.js";
 
 const FORMAT = "{bar} {value}/{total}  {left}  {what}";
 const BAR_WIDTH = 24;
@@ -128,7 +128,10 @@ export class BenchProgress implements Disposable {
 
 const isGood = (record: BenchRecord): boolean => record.kind !== "migration" || record.verified;
 
-const lostText = (record: ApplicationRecord): string => `${Math.round(100 * lostShare(record))} %`;
+const lostText = (record: ApplicationRecord): string => {
+  const share = lostShare(record);
+  return share === null ? "an unknown share" : `${Math.round(100 * share)} %`;
+};
 
 function resultLine(record: BenchRecord): string {
   if (record.kind === "network")

@@ -33,6 +33,10 @@ export interface Results {
   readonly failures: readonly FailureRecord[];
 }
 
+/** Of the operations that the rate before the move would have made in the window, the share that was not; null when there was no rate. */
+export const lostShare = ({ operations, expected_operations: expected }: ApplicationRecord): number | null =>
+  expected > 0 ? 1 - operations / expected : null;
+
 export function sortRecords(records: readonly BenchRecord[]): Results {
   const of = <Kind extends BenchRecord["kind"]>(kind: Kind): OfKind<Kind>[] =>
     records.filter((record): record is OfKind<Kind> => record.kind === kind);

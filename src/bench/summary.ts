@@ -13,6 +13,7 @@ import type {
   MigrationRecord,
   RunRecord,
 } from "./records.js";
+import { lostShare } from "./results.js";
 
 interface CellSummary {
   readonly cell: Cell;
@@ -38,15 +39,11 @@ export interface BenchSummary {
 
 interface ApplicationSummary extends ApplicationCell {
   readonly runs: number;
-  /** Medians: ms, and the share of the operations that the rate before the move would have made. */
+  /** Medians: ms, and the share of the operations that the rate before the move would have made; null when there was none. */
   readonly total_ms: number;
   readonly downtime_ms: number;
-  readonly lost_share: number;
+  readonly lost_share: number | null;
 }
-
-/** What the client lost of the operations that it would have made in the window at the rate before the move. */
-export const lostShare = ({ operations, expected_operations }: ApplicationRecord): number =>
-  1 - operations / expected_operations;
 
 export function summarize(file: string, records: readonly BenchRecord[]): BenchSummary {
   const run = records.find((record): record is RunRecord => record.kind === "run") ?? null;
@@ -75,6 +72,7 @@ function applicationSummaries(records: readonly ApplicationRecord[]): Applicatio
   return [...new Set(records.map(keyOf))].map((key) => {
     const own = records.filter((record) => keyOf(record) === key);
     const { application, backing, method } = own[0];
+    const lost = own.flatMap((record) => lostShare(record) ?? []);
     return {
       application,
       backing,
@@ -82,7 +80,7 @@ function applicationSummaries(records: readonly ApplicationRecord[]): Applicatio
       runs: own.length,
       total_ms: median(own.map(({ report }) => report.time_ms.total)),
       downtime_ms: median(own.map(({ report }) => report.time_ms.downtime)),
-      lost_share: median(own.map(lostShare)),
+      lost_share: lost.length === 0 ? null : median(lost),
     };
   });
 }
@@ -121,7 +119,7 @@ export function summaryTable({ cells, applications }: BenchSummary): string {
         formatMs(one.total_ms),
         formatMs(one.downtime_ms),
         "-",
-        `${Math.round(100 * one.lost_share)} %`,
+        one.lost_share === null ? "-" : `${Math.round(100 * one.lost_share)} %`,
       ]),
     ],
   );

@@ -1,12 +1,8 @@
 /** The bar on Redis: how much less throughput a move by warp costs than one by pre-copy. */
 import type { Found } from "../bars.js";
-import { type ApplicationRecord, backings } from "../records.js";
-import { nameOfBacking, type Results, seriesOf } from "../results.js";
+import { backings } from "../records.js";
+import { lostShare, nameOfBacking, type Results, seriesOf } from "../results.js";
 import { type Estimate, medianRatio, type Series, spread } from "../statistics.js";
-
-/** Share of the operations that the rate before the command would have made in the window, and that were not made. */
-export const lostShare = ({ operations, expected_operations: expected }: ApplicationRecord): number | null =>
-  expected > 0 ? 1 - operations / expected : null;
 
 export function redisLoss({ applications }: Results): Found[] {
   const redis = applications.filter(({ application }) => application === "redis");

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { makePlan } from "../../../src/bench/plan.js";
+import type { BenchRecord } from "../../../src/bench/records.js";
 import { ResultsFile, readResults } from "../../../src/bench/results-file.js";
 import { differences, requireSame, runOf } from "../../../src/bench/resume.js";
 import { summarize, summaryTable } from "../../../src/bench/summary.js";
@@ -130,5 +131,15 @@ describe("the summary", () => {
     expect(table).toMatch(/warp, 64 MiB thp on hugetlb +2 +500 ms +100 ms +4 ms +-/);
     // 90 of 100 operations.
     expect(table).toMatch(/redis, warp on hugetlb +1 +500 ms +100 ms +- +10 %/);
+  });
+
+  it("says nothing of what an application lost that did nothing before the move either", () => {
+    const still = application({ application: "redis", backing: "hugetlb", method: "warp" }, 0);
+    const summary = summarize(file, [
+      runRecord(),
+      { ...still, operations: 0, expected_operations: 0 } as BenchRecord,
+    ]);
+    expect(summary.applications).toMatchObject([{ runs: 1, lost_share: null }]);
+    expect(summaryTable(summary)).toMatch(/redis, warp on hugetlb +1 .* -/);
   });
 });

@@ -1,7 +1,6 @@
 /** Throughput and latency of the applications around the move, a panel for each method. */
 import type { TopLevelSpec } from "vega-lite";
 import { type MigrationMethod, migrationMethods } from "../../../protocol/migration.js";
-import { lostShare } from "../../bars/redis.js";
 import {
   type Application,
   type ApplicationRecord,
@@ -9,7 +8,7 @@ import {
   type Backing,
   backings,
 } from "../../records.js";
-import { nameOfBacking, type Results } from "../../results.js";
+import { lostShare, nameOfBacking, type Results } from "../../results.js";
 import { spread } from "../../statistics.js";
 import type { Figure, LegendEntry, Plot, Table } from "../figure.js";
 import { formatCount, formatPercent, formatSpread, formatTime } from "../format.js";
