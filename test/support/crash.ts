@@ -114,10 +114,17 @@ export class Crashes {
     await sleep(1000);
   }
 
-  /** Writes down, in a VM, whether a container there is to be frozen ("1") or to run ("0"), until it is gone. */
+  /**
+   * Writes down, in a VM, whether the tasks of a container there are to be frozen ("1") or to run ("0"), until its group is gone.
+   * A group without tasks does not count: runc thaws one before it removes it (libcontainer/state_linux.go, pausedState.destroy).
+   */
   async watchFreezer(vm: string, name: string): Promise<{ values(): Promise<string[]> }> {
     const file = `/run/freezer-${name}`;
-    const look = `while cat /sys/fs/cgroup/mwarp/${name}/cgroup.freeze; do sleep 0.02; done 2>/dev/null | uniq >${file}`;
+    const group = `/sys/fs/cgroup/mwarp/${name}`;
+    // In this order: tasks that are there after the freezer was read were there before.
+    const state = `f=$(cat ${group}/cgroup.freeze) && e=$(cat ${group}/cgroup.events)`;
+    const say = `case "$e" in *"populated 1"*) echo $f;; esac`;
+    const look = `while ${state}; do ${say}; sleep 0.02; done 2>/dev/null | uniq >${file}`;
     await this.lab.guest(vm, "sh", "-c", `(${look}) >/dev/null 2>&1 </dev/null &`);
     return {
       values: async () => (await this.lab.guest(vm, "cat", file)).split("\n").filter((line) => line !== ""),
