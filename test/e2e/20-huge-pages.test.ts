@@ -10,7 +10,8 @@ import { Workload } from "../support/workload.js";
 
 const MINUTES = 60_000;
 const MIB = 1024 * 1024;
-const MEMORY = "640M";
+/** What a wedge of memory leaves of it, half, must be enough for a move. */
+const MEMORY = "768M";
 /** Of the guest's huge pages, how many a container must have after a move: a few may be lost to what CRIU itself wrote. */
 const KEPT = 0.9;
 const SETTINGS = ["enabled", "defrag", "shmem_enabled"].map(
