@@ -1,7 +1,7 @@
 /** Frames and leaf flags of all wanted pages in one guest: one walk per task. */
 import { MwarpError } from "../errors.js";
 import type { WantedPages } from "./page-ranges.js";
-import { PageTableWalker, type WalkOutput } from "./pagewalk.js";
+import { PageTableWalker, type WalkOutput, walkOutput } from "./pagewalk.js";
 import type { GuestView } from "./physical-memory.js";
 import type { RamMap } from "./ram-map.js";
 
@@ -14,7 +14,7 @@ export interface Walk extends WalkOutput {
 export function walkWanted(guest: GuestView, ram: RamMap, wanted: WantedPages): Walk {
   const roots = rootsByTask(guest, wanted);
   const walker = new PageTableWalker(guest.memory, ram, guest.levels);
-  const out = { frames: new Uint32Array(wanted.total), flags: new Uint8Array(wanted.total) };
+  const out = walkOutput(wanted.total);
   const endOfUser = 512 ** guest.levels / 2;
   let position = 0;
   for (const [index, task] of wanted.tasks.entries()) {

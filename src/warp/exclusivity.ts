@@ -29,22 +29,22 @@ export const SourceKind = {
   hugeZero: 6,
 } as const;
 
-/** SourceKind of each wanted page. Reads the struct pages it needs. */
+/** SourceKind of each wanted page. Reads the struct pages it needs. A stretch of the walk is a part of one folio, or one page. */
 export function sourceKinds(walk: Walk, structPages: StructPages): Uint8Array {
-  const { frames, flags } = walk;
+  const { frames, flags, stretches } = walk;
   const total = frames.length;
 
   const asked = new FrameSet();
-  for (let position = 0; position < total; position++) {
+  for (let position = 0; position < total; position += stretches[position]) {
     if (isUserPage(flags[position])) asked.add(representative(frames[position], flags[position]));
   }
   structPages.read(asked);
 
-  // Head of each page's folio plus one; 0 when not known.
+  // Head of each stretch's folio plus one; 0 when not known.
   const heads = new Uint32Array(total);
   const leaves = new FrameCounts();
   const others = new FrameSet();
-  for (let position = 0; position < total; position++) {
+  for (let position = 0; position < total; position += stretches[position]) {
     if (!isUserPage(flags[position])) continue;
     const head = structPages.headOf(representative(frames[position], flags[position]));
     if (head < 0) continue;
@@ -55,12 +55,14 @@ export function sourceKinds(walk: Walk, structPages: StructPages): Uint8Array {
   structPages.read(others);
 
   const kinds = new Uint8Array(total);
-  for (let position = 0; position < total; position++) {
+  for (let position = 0; position < total; position += stretches[position]) {
     const head = heads[position] - 1;
     if (head < 0) continue;
     const references = structPages.referencesOf(head);
-    if (references > 0 && references === leaves.get(head)) kinds[position] = SourceKind.exclusive;
-    else kinds[position] = otherKind(structPages.kindOf(head), flags[position]);
+    const exclusive = references > 0 && references === leaves.get(head);
+    const kind = exclusive ? SourceKind.exclusive : otherKind(structPages.kindOf(head), flags[position]);
+    if (stretches[position] === 1) kinds[position] = kind;
+    else kinds.fill(kind, position, position + stretches[position]);
   }
   return kinds;
 }

@@ -24,7 +24,7 @@ export class FrameSet {
       chunk = new Uint32Array(SET_FRAMES >>> 5);
       this.#chunks[number] = chunk;
     }
-    const word = (frame & (SET_FRAMES - 1)) >>> 5;
+    const word = wordOf(frame);
     const bit = 1 << (frame & 31);
     if ((chunk[word] & bit) !== 0) return false;
     chunk[word] |= bit;
@@ -32,9 +32,27 @@ export class FrameSet {
     return true;
   }
 
+  /** Adds `frames` frames from `frame` on, all or none: false when any of them was in already. */
+  addRun(frame: number, frames: number): boolean {
+    if (frames === 1) return this.add(frame);
+    const end = frame + frames;
+    for (let at = frame; at < end; at = nextWord(at)) {
+      const chunk = this.#chunks[at >>> SET_SHIFT];
+      if (chunk !== undefined && (chunk[wordOf(at)] & bitsOf(at, end)) !== 0) return false;
+    }
+    for (let at = frame; at < end; at = nextWord(at)) {
+      const number = at >>> SET_SHIFT;
+      const chunk = this.#chunks[number] ?? new Uint32Array(SET_FRAMES >>> 5);
+      this.#chunks[number] = chunk;
+      chunk[wordOf(at)] |= bitsOf(at, end);
+    }
+    this.#size += frames;
+    return true;
+  }
+
   has(frame: number): boolean {
     const chunk = this.#chunks[frame >>> SET_SHIFT];
-    return chunk !== undefined && (chunk[(frame & (SET_FRAMES - 1)) >>> 5] & (1 << (frame & 31))) !== 0;
+    return chunk !== undefined && (chunk[wordOf(frame)] & (1 << (frame & 31))) !== 0;
   }
 
   /** Visits, in ascending order, each group of 64 frames that has a member; bit n of low and high is frame first+n, first+32+n. */
@@ -50,6 +68,18 @@ export class FrameSet {
       }
     });
   }
+}
+
+/** Of a chunk, the word with a frame's bit. */
+const wordOf = (frame: number): number => (frame & (SET_FRAMES - 1)) >>> 5;
+
+/** First frame whose bit lies in the next word. */
+const nextWord = (frame: number): number => ((frame | 31) >>> 0) + 1;
+
+/** In the word of `frame`, the bits from it on to before `end`, which is larger. */
+function bitsOf(frame: number, end: number): number {
+  const last = end - (frame - (frame & 31));
+  return (-1 << (frame & 31)) & (last < 32 ? (1 << last) - 1 : -1);
 }
 
 /** A number below 2^32 for each frame; 0 when never set. */

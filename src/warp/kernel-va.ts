@@ -1,6 +1,6 @@
 /** Reads a paused guest's memory by kernel virtual address, through the kernel's own page tables. */
 import { gpa, PAGE_BYTES } from "../units.js";
-import { Leaf, PageTableWalker } from "./pagewalk.js";
+import { Leaf, PageTableWalker, walkOutput } from "./pagewalk.js";
 import type { PageTableLevels, PhysicalMemory } from "./physical-memory.js";
 import type { RamMap } from "./ram-map.js";
 
@@ -25,8 +25,7 @@ export class KernelMemory {
   readonly #memory: PhysicalMemory;
   readonly #ram: RamMap;
   readonly #walker: PageTableWalker;
-  readonly #frames = new Uint32Array(BATCH_PAGES);
-  readonly #flags = new Uint8Array(BATCH_PAGES);
+  readonly #pages = walkOutput(BATCH_PAGES);
 
   constructor(memory: PhysicalMemory, ram: RamMap, levels: PageTableLevels, kernelRootGpa: number) {
     this.#memory = memory;
@@ -42,7 +41,7 @@ export class KernelMemory {
     let done = 0;
     while (done < into.length) {
       const pages = Math.min(BATCH_PAGES, Math.ceil((offset + into.length - done) / PAGE_BYTES));
-      this.#walker.walk(page, pages, { frames: this.#frames, flags: this.#flags }, 0);
+      this.#walker.walk(page, pages, this.#pages, 0);
       const bytes = Math.min(into.length - done, pages * PAGE_BYTES - offset);
       if (!this.#readPages(pages, offset, into.subarray(done, done + bytes))) return false;
       page += pages;
@@ -56,10 +55,10 @@ export class KernelMemory {
   #readPages(pages: number, offset: number, into: Uint8Array): boolean {
     let done = 0;
     for (let index = 0; index < pages; ) {
-      const frame = this.#frames[index];
-      if ((this.#flags[index] & Leaf.present) === 0) return false;
+      const frame = this.#pages.frames[index];
+      if ((this.#pages.flags[index] & Leaf.present) === 0) return false;
       let run = 1;
-      while (index + run < pages && this.#frames[index + run] === frame + run) run++;
+      while (index + run < pages && this.#pages.frames[index + run] === frame + run) run++;
       if (!this.#ram.containsRun(frame, run)) return false;
       const skip = index === 0 ? offset : 0;
       const bytes = Math.min(run * PAGE_BYTES - skip, into.length - done);

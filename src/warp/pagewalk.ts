@@ -46,7 +46,19 @@ const RESERVED_1G = 0x3fff_e000;
 export interface WalkOutput {
   readonly frames: Uint32Array;
   readonly flags: Uint8Array;
+  /**
+   * At the first position of each stretch its pages, anything elsewhere. A stretch lies under one huge leaf, so its frames ascend, or
+   * is not mapped, or is a single page; its flags are all the same, but for `Leaf.first`.
+   */
+  readonly stretches: Uint16Array;
 }
+
+/** Room for the results of `pages` pages. */
+export const walkOutput = (pages: number): WalkOutput => ({
+  frames: new Uint32Array(pages),
+  flags: new Uint8Array(pages),
+  stretches: new Uint16Array(pages),
+});
 
 /** What maps a 2 MiB region of address space. */
 type Mapping = "nothing" | "hugeLeaf" | "table";
@@ -159,6 +171,7 @@ export class PageTableWalker {
     }
     for (let index = 0; index < count; index++) out.frames[at + index] = first + index;
     out.flags.fill(this.#flags, at, at + count);
+    out.stretches[at] = count;
     if (this.#leaf !== this.#countedLeaf) out.flags[at] |= Leaf.first;
     this.#countedLeaf = this.#leaf;
   }
@@ -168,6 +181,7 @@ export class PageTableWalker {
     const words = this.#words[1];
     const { frames, flags } = out;
     const tableRights = this.#flags;
+    out.stretches.fill(1, at, at + count);
     for (let index = 0; index < count; index++) {
       const low = words[(slot + index) * 2];
       const high = words[(slot + index) * 2 + 1];
@@ -208,6 +222,7 @@ function stateOf(low: number): number {
 function clear(out: WalkOutput, at: number, count: number): void {
   out.frames.fill(0, at, at + count);
   out.flags.fill(0, at, at + count);
+  out.stretches[at] = count;
 }
 
 function invalid(message: string): MwarpError {

@@ -108,6 +108,7 @@ export function isComplete(table: WarpTable): boolean {
 const kernelOf = (guest: GuestView, ram: RamMap): KernelMemory =>
   new KernelMemory(guest.memory, ram, guest.levels, guest.kernelRootGpa);
 
+/** In steps of pages that are in one stretch on both sides: of huge leaves, 512 at a time. */
 function classify(from: Walk, to: Walk, kinds: Uint8Array): Classified {
   const total = kinds.length;
   const classes = new Uint8Array(total);
@@ -116,27 +117,41 @@ function classify(from: Walk, to: Walk, kinds: Uint8Array): Classified {
   const exchanged = new FrameSet();
   let missingSource = 0;
   let missingDestination = 0;
-  for (let position = 0; position < total; position++) {
+  const give = (verdict: number, position: number, pages: number): void => {
+    if (pages === 1) classes[position] = verdict;
+    else classes.fill(verdict, position, position + pages);
+    perClass[verdict] += pages;
+  };
+  let fromEnd = 0;
+  let toEnd = 0;
+  for (let position = 0, end = 0; position < total; position = end) {
+    if (position === fromEnd) fromEnd += from.stretches[position];
+    if (position === toEnd) toEnd += to.stretches[position];
+    end = Math.min(fromEnd, toEnd);
+    const pages = end - position;
     const sourceReady = has(from, position, SOURCE_NEEDS);
     const destinationReady = has(to, position, DESTINATION_NEEDS);
-    if (!sourceReady) missingSource++;
-    if (!destinationReady) missingDestination++;
-    else if (!written.add(to.frames[position])) {
-      throw new MwarpError(
-        "MWARP_E_WARP",
-        `destination frame ${to.frames[position]} is mapped by two of the pages to move`,
-      );
-    }
-    let verdict: number = PageClass.missing;
-    if (sourceReady && destinationReady) {
-      if (kinds[position] !== SourceKind.exclusive) verdict = PageClass.copy;
-      else verdict = exchanged.add(from.frames[position]) ? PageClass.exchange : PageClass.shared;
-    }
-    classes[position] = verdict;
-    perClass[verdict]++;
+    if (!sourceReady) missingSource += pages;
+    if (!destinationReady) missingDestination += pages;
+    else claim(written, to.frames[position], pages);
+    const frame = from.frames[position];
+    if (!sourceReady || !destinationReady) give(PageClass.missing, position, pages);
+    else if (kinds[position] !== SourceKind.exclusive) give(PageClass.copy, position, pages);
+    else if (exchanged.addRun(frame, pages)) give(PageClass.exchange, position, pages);
+    else
+      for (let page = 0; page < pages; page++)
+        give(exchanged.add(frame + page) ? PageClass.exchange : PageClass.shared, position + page, 1);
   }
   const [exchange, copy, shared] = perClass;
   return { classes, counts: { exchange, copy, shared, missingSource, missingDestination } };
+}
+
+/** Each frame of the destination takes one page. */
+function claim(written: FrameSet, frame: number, pages: number): void {
+  if (written.addRun(frame, pages)) return;
+  let twice = frame;
+  while (!written.has(twice)) twice++;
+  throw new MwarpError("MWARP_E_WARP", `destination frame ${twice} is mapped by two of the pages to move`);
 }
 
 function has(walk: Walk, position: number, needs: number): boolean {

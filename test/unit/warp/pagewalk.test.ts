@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { PAGE_BYTES } from "../../../src/units.js";
 import { walkWanted } from "../../../src/warp/address-space-walk.js";
 import { wantedPages } from "../../../src/warp/page-ranges.js";
-import { Leaf, PageTableWalker } from "../../../src/warp/pagewalk.js";
+import { Leaf, PageTableWalker, walkOutput } from "../../../src/warp/pagewalk.js";
 import { RamMap } from "../../../src/warp/ram-map.js";
 import { ANONYMOUS, BIT, FakeGuest } from "./fake-guest.js";
 import { timed } from "./timing.js";
@@ -215,8 +215,7 @@ describe("a guest that lies", () => {
     for (let index = 0; index < 8; index++) guest.map(root, index * 512, 1 + index);
     const walker = new PageTableWalker(guest, new RamMap(guest.layout), 4, 6);
     walker.open(root);
-    const out = { frames: new Uint32Array(4096), flags: new Uint8Array(4096) };
-    expect(() => walker.walk(0, 4096, out, 0)).toThrow(/more than 6 page tables/);
+    expect(() => walker.walk(0, 4096, walkOutput(4096), 0)).toThrow(/more than 6 page tables/);
   });
 
   it("is refused for pages of the kernel's half", () => {
