@@ -1,7 +1,38 @@
 /** Where the time of one migration goes: phases, downtime and stun, on the host's monotonic clock. */
-import { type Phase, phases } from "../protocol/migration.js";
+import {
+  NO_STUN,
+  type Phase,
+  phases,
+  type StunPart,
+  type StunParts,
+  stunParts,
+} from "../protocol/migration.js";
 
 type Now = () => number;
+
+/** What one stun takes its time for. It runs from its making on. */
+export class StunClock {
+  readonly #now: Now;
+  readonly #parts = { ...NO_STUN };
+  #since: number;
+
+  /** @param now milliseconds, monotonic; injected by tests */
+  constructor(now: Now = () => performance.now()) {
+    this.#now = now;
+    this.#since = now();
+  }
+
+  /** All since the last call was for `part`. */
+  spent(part: StunPart): void {
+    const now = this.#now();
+    this.#parts[part] += now - this.#since;
+    this.#since = now;
+  }
+
+  get parts(): StunParts {
+    return this.#parts;
+  }
+}
 
 export class MigrationClock {
   readonly #now: Now;
@@ -11,6 +42,7 @@ export class MigrationClock {
   #freezeAskedAt: number | null = null;
   #runsAgainAt: number | null = null;
   readonly #stun = { source: 0, destination: 0 };
+  readonly #stunParts = { ...NO_STUN };
 
   /** @param now milliseconds, monotonic; injected by tests */
   constructor(now: Now = () => performance.now()) {
@@ -34,10 +66,11 @@ export class MigrationClock {
     if (this.#freezeAskedAt !== null) this.#runsAgainAt ??= this.#now();
   }
 
-  /** Adds one stun: how long each VM stood still, ms. A migration that had to fault in pages has several. */
-  stunned(sourceMs: number, destinationMs: number): void {
+  /** Adds one stun: how long each VM stood still, ms, and what for. A migration that had to fault in pages has several. */
+  stunned(sourceMs: number, destinationMs: number, parts: StunParts): void {
     this.#stun.source += sourceMs;
     this.#stun.destination += destinationMs;
+    for (const part of stunParts) this.#stunParts[part] += parts[part];
   }
 
   elapsed(): number {
@@ -49,15 +82,17 @@ export class MigrationClock {
     total: number;
     downtime: number;
     phases: Record<Phase, number>;
-    stun: { source: number; destination: number };
+    stun: { source: number; destination: number; parts: Record<StunPart, number> };
   } {
     this.#closePhase();
-    const times = Object.fromEntries(
-      phases.map((phase) => [phase, round(this.#phases.get(phase) ?? 0)]),
-    ) as Record<Phase, number>;
+    const times = each(phases, (phase) => this.#phases.get(phase) ?? 0);
     const downtime =
       this.#freezeAskedAt === null ? 0 : (this.#runsAgainAt ?? this.#now()) - this.#freezeAskedAt;
-    const stun = { source: round(this.#stun.source), destination: round(this.#stun.destination) };
+    const stun = {
+      source: round(this.#stun.source),
+      destination: round(this.#stun.destination),
+      parts: each(stunParts, (part) => this.#stunParts[part]),
+    };
     return { total: round(this.elapsed()), downtime: round(downtime), phases: times, stun };
   }
 
@@ -71,3 +106,6 @@ export class MigrationClock {
 
 /** Microsecond precision is all the clock can tell; more digits would only look exact. */
 const round = (ms: number): number => Math.round(ms * 1000) / 1000;
+
+const each = <K extends string>(keys: readonly K[], value: (key: K) => number): Record<K, number> =>
+  Object.fromEntries(keys.map((key) => [key, round(value(key))])) as Record<K, number>;

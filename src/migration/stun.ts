@@ -11,7 +11,7 @@
 import { readFileSync } from "node:fs";
 import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
 import type { GuestInfo, PageRun, TaskRoot } from "../protocol/agent.js";
-import type { BackendChoice } from "../protocol/migration.js";
+import type { BackendChoice, StunParts } from "../protocol/migration.js";
 import type { BackedRam } from "../warp/backed-pieces.js";
 import type { CompletedExchange } from "../warp/backend.js";
 import { CopyBackend } from "../warp/backends/copy.js";
@@ -26,6 +26,7 @@ import { memoryKind } from "../warp/memory-kind.js";
 import type { WantedPages } from "../warp/page-ranges.js";
 import { type ExchangePlan, type Movable, mappingBudget, plan } from "../warp/planner.js";
 import { buildTable, isComplete, type WarpTable } from "../warp/table.js";
+import { StunClock } from "./clock.js";
 import { killPoint, staleTable } from "./faults.js";
 import { Unsettled } from "./unsettled.js";
 import type { VmSession } from "./vm-session.js";
@@ -48,8 +49,8 @@ export interface StunInput {
   /** Journals the commit; when it throws, the exchange is undone. */
   readonly commit: () => void;
   readonly onNote: (message: string) => void;
-  /** Told how long each VM stood still, ms. */
-  readonly onStun: (sourceMs: number, destinationMs: number) => void;
+  /** Told how long each VM stood still, ms, and what for. */
+  readonly onStun: (sourceMs: number, destinationMs: number, parts: StunParts) => void;
 }
 
 export type StunOutcome =
@@ -70,7 +71,9 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
     });
   const stale = await staleTable(readTable);
   const since = performance.now();
-  const paused = await pauseBoth(input);
+  const clock = new StunClock();
+  const paused = await pauseBoth(input, clock);
+  clock.spent("pause");
   let exchange: CompletedExchange | null = null;
   let sound = true;
   let committed = false;
@@ -78,12 +81,15 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
   try {
     const both = [input.source, input.destination];
     await Promise.all(both.map((session) => session.mustBeChangeable(left())));
+    clock.spent("check");
     const table = stale ?? readTable();
+    clock.spent("walk");
     if (!isComplete(table)) return { kind: "missing", ...table.missing };
-    const carriedOut = await carryOut(input, table, since);
+    const carriedOut = await carryOut(input, table, since, clock);
     exchange = carriedOut.exchange;
     killPoint("exchanged");
     await commitOrUndo(input, exchange);
+    clock.spent("commit");
     committed = true;
     killPoint("stunned");
     return { kind: "committed", table, plan: carriedOut.plan };
@@ -107,7 +113,10 @@ interface Paused {
   continueBoth(): Promise<void>;
 }
 
-async function pauseBoth({ source, destination, maxStunMs, onStun }: StunInput): Promise<Paused> {
+async function pauseBoth(
+  { source, destination, maxStunMs, onStun }: StunInput,
+  clock: StunClock,
+): Promise<Paused> {
   const sides = [source, destination].map((session) => ({ session, since: performance.now() }));
   const continueBoth = async (): Promise<void> => {
     const ends = await Promise.allSettled(
@@ -119,7 +128,8 @@ async function pauseBoth({ source, destination, maxStunMs, onStun }: StunInput):
     const failure = ends.find((end) => end.status === "rejected");
     if (failure !== undefined) throw failure.reason;
     const [sourceMs, destinationMs] = ends.map((end) => (end.status === "fulfilled" ? end.value : 0));
-    onStun(sourceMs!, destinationMs!);
+    clock.spent("continue");
+    onStun(sourceMs!, destinationMs!, clock.parts);
   };
   const pauses = await Promise.allSettled(sides.map(({ session }) => session.pause(maxStunMs)));
   const failure = pauses.find((end) => end.status === "rejected");
@@ -136,12 +146,19 @@ interface CarriedOut {
 }
 
 /** With `auto` an exchange that the VMMs refuse (and have undone) is made up for by copying, in the same stun. */
-async function carryOut(input: StunInput, table: WarpTable, since: number): Promise<CarriedOut> {
+async function carryOut(
+  input: StunInput,
+  table: WarpTable,
+  since: number,
+  clock: StunClock,
+): Promise<CarriedOut> {
   const backed = readBackings(input, table);
   const chosen = makePlan(input, table, canRemap(input) ? input.backend : "copy", backed);
   mustFit(chosen, performance.now() - since, input.maxStunMs);
+  clock.spent("plan");
   try {
     const { exchange } = await execute(chosen, backends(input, backed));
+    clock.spent("exchange");
     return { plan: chosen, exchange };
   } catch (error) {
     // It says so of itself: everything is as before.
@@ -152,6 +169,7 @@ async function carryOut(input: StunInput, table: WarpTable, since: number): Prom
     const now = readBackings(input, table);
     const copying = makePlan(input, table, "copy", now);
     const { exchange } = await execute(copying, backends(input, now));
+    clock.spent("exchange");
     return { plan: copying, exchange };
   }
 }

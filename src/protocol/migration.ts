@@ -46,6 +46,25 @@ export const phases = [
 export const PhaseSchema = z.enum(phases);
 export type Phase = z.infer<typeof PhaseSchema>;
 
+/**
+ * Of a stun, in order: QEMU pauses both VMs; it is asked what has begun since preflight; page tables and struct pages are read and
+ * every page is classified; what backs the RAM is read and the plan made; frames are exchanged and copied; the journal has the
+ * commit; QEMU lets both VMs go on.
+ */
+export const stunParts = ["pause", "check", "walk", "plan", "exchange", "commit", "continue"] as const;
+const StunPartSchema = z.enum(stunParts);
+export type StunPart = z.infer<typeof StunPartSchema>;
+export type StunParts = Readonly<Record<StunPart, number>>;
+export const NO_STUN: StunParts = Object.freeze({
+  pause: 0,
+  check: 0,
+  walk: 0,
+  plan: 0,
+  exchange: 0,
+  commit: 0,
+  continue: 0,
+});
+
 const ms = z.number();
 const count = z.int();
 
@@ -76,7 +95,12 @@ export const MigrationReportSchema = z.object({
     downtime: ms,
     phases: z.record(PhaseSchema, ms),
   }),
-  stun_ms: z.object({ source: ms, destination: ms }),
+  /** How long each VM stood still, and what for. Of a migration with several stuns, the sums. */
+  stun_ms: z.object({
+    source: ms,
+    destination: ms,
+    parts: z._default(z.record(StunPartSchema, ms), NO_STUN),
+  }),
   memory: z.object({
     bytes: count,
     pages: count,

@@ -80,7 +80,12 @@ describe("a warp between two VMs with neighbours at work", () => {
       const args = ["inspect", there.id, "--table"];
       const { runs } = await host.lab.mwarp.json(MigrationTableSchema, args);
       expect(runs.reduce((sum, run) => sum + run.pages, 0)).toBe(there.memory.pages);
-      for (const { memory } of [there, back]) {
+      for (const { memory, stun_ms: stun } of [there, back]) {
+        const parts = Object.values(stun.parts).reduce((sum, part) => sum + part, 0);
+        const longer = Math.max(stun.source, stun.destination);
+        expect(parts / longer, "parts of the stun, to the stun").toBeGreaterThan(0.99);
+        expect(parts / longer).toBeLessThan(1.1);
+        for (const [part, ms] of Object.entries(stun.parts)) expect(ms, part).toBeGreaterThan(0);
         expect(memory.pages).toBeGreaterThanOrEqual(262_144);
         expect(memory.remapped_pages).toBeGreaterThan(0.95 * memory.pages);
       }

@@ -61,8 +61,11 @@ async function showRecord(session: Session, record: MigrationRecord): Promise<vo
     reached.map(([phase, ms]) => [phase, formatMs(ms)]),
   );
   const { memory, stun_ms: stun } = report;
+  const parts = Object.entries(stun.parts).filter(([, ms]) => ms > 0);
+  const of =
+    parts.length === 0 ? "" : ` (${parts.map(([part, ms]) => `${part} ${formatMs(ms)}`).join(", ")})`;
   session.print(
-    `\nstun: source ${formatMs(stun.source)}, destination ${formatMs(stun.destination)}\n` +
+    `\nstun: source ${formatMs(stun.source)}, destination ${formatMs(stun.destination)}${of}\n` +
       `memory: ${formatBytes(memory.bytes)}, ${memory.pages} pages (${memory.remapped_pages} remapped, ` +
       `${memory.copied_pages} copied, ${memory.shared_pages} shared) in ${memory.extents} extents\n` +
       `moved otherwise: ${formatBytes(memory.image_bytes)} of images; ${formatBytes(memory.channel_bytes)} through the channels`,

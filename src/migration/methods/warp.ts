@@ -147,7 +147,7 @@ async function warp(context: StepContext, facts: StunFacts, allWanted: WantedPag
       {
         ...facts,
         onNote: context.onNote,
-        onStun: (source, destination) => clock.stunned(source, destination),
+        onStun: (source, destination, parts) => clock.stunned(source, destination, parts),
       },
       wanted,
     );

@@ -7,7 +7,7 @@ import {
   RECORD_VERSION,
   type Sample,
 } from "../../../src/bench/records.js";
-import type { MigrationReport, Phase } from "../../../src/protocol/migration.js";
+import { type MigrationReport, NO_STUN, type Phase } from "../../../src/protocol/migration.js";
 import { GIB, MIB } from "../../../src/units.js";
 
 type Changes<T> = { readonly [Key in keyof T]?: T[Key] };
@@ -80,7 +80,12 @@ export function report(facts: MoveFacts = {}): MigrationReport {
     error: null,
     startedAt: "2000-01-01T00:00:00Z",
     time_ms: { total, downtime: facts.downtime ?? total / 2, phases },
-    stun_ms: { source: (facts.stun ?? 0) / 2, destination: facts.stun ?? 0 },
+    stun_ms: {
+      source: (facts.stun ?? 0) / 2,
+      destination: facts.stun ?? 0,
+      // Half of it for the walk.
+      parts: { ...NO_STUN, walk: (facts.stun ?? 0) / 2, exchange: (facts.stun ?? 0) / 2 },
+    },
     memory: {
       bytes: cell.size,
       pages: cell.size / 4096,

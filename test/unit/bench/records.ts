@@ -11,7 +11,7 @@ import type {
   NetworkRecord,
   RunRecord,
 } from "../../../src/bench/records.js";
-import { phases } from "../../../src/protocol/migration.js";
+import { NO_STUN, phases } from "../../../src/protocol/migration.js";
 
 export const network = (backing: Backing, round: number): NetworkRecord => ({
   kind: "network",
@@ -82,7 +82,7 @@ export const migration = (cell: Cell, round: number, totalMs = 500): MigrationRe
         number
       >,
     },
-    stun_ms: { source: 10, destination: 10 },
+    stun_ms: { source: 10, destination: 10, parts: NO_STUN },
     memory: {
       bytes: cell.size,
       pages: cell.size / 4096,

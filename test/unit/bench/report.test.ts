@@ -11,6 +11,7 @@ import { logScale } from "../../../src/bench/report/plots/scales.js";
 import { phaseParts } from "../../../src/bench/report/theme.js";
 import { longestSilence, standstill } from "../../../src/bench/report/window.js";
 import { sortRecords } from "../../../src/bench/results.js";
+import { NO_STUN } from "../../../src/protocol/migration.js";
 import { client, move, report, rounds, run } from "./fixtures.js";
 import { madeUpRun } from "./matrix.js";
 
@@ -159,6 +160,18 @@ describe("the phase breakdown", () => {
       move({ verified: false, phases: { dump: 99 } }),
     ]);
     expect(breakDown("warp", migrations).total).toBe(1);
+  });
+});
+
+describe("the parts of the stun", () => {
+  it("are means that add up, of the runs that say them", async () => {
+    const { markdown } = await documents([
+      ...[60, 100].map((stun, round) => move({ round, stun })),
+      move({ round: 2, stun: 9000, report: { stun_ms: { source: 1, destination: 9000, parts: NO_STUN } } }),
+    ]);
+    const table = markdown.slice(markdown.indexOf("### Parts of the stun: 1 GiB"));
+    expect(table).toMatch(/\| walk \| 40\.0 ms \|\n\| plan \| 0 ms \|\n\| exchange \| 40\.0 ms \|/);
+    expect(table).toMatch(/\| together \| 80\.0 ms \|\n\| runs \| 2 \|/);
   });
 });
 

@@ -18,11 +18,12 @@ import { daemonSocket, type Environment, historyDir } from "../../../src/paths.j
 import type { AgentMethod, AgentParams } from "../../../src/protocol/agent.js";
 import type { MigrationPlan, MigrationRecord, RecoveryAction } from "../../../src/protocol/api.js";
 import type { ContainerSpec, ContainerState } from "../../../src/protocol/container.js";
-import type {
-  MigrationEvent,
-  MigrationReport,
-  MigrationRequest,
-  TableRun,
+import {
+  type MigrationEvent,
+  type MigrationReport,
+  type MigrationRequest,
+  NO_STUN,
+  type TableRun,
 } from "../../../src/protocol/migration.js";
 import type { MemoryBacking, VmEndpoint } from "../../../src/vm/types.js";
 import { moveWeb } from "../../support/requests.js";
@@ -167,7 +168,7 @@ export function report(
     error: null,
     startedAt: "2026-01-01T00:00:00.000Z",
     time_ms: { total: 312, downtime: 41, phases },
-    stun_ms: { source: 5, destination: 6 },
+    stun_ms: { source: 5, destination: 6, parts: NO_STUN },
     memory: {
       bytes: 1 << 30,
       pages: 262_144,

@@ -3,10 +3,11 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { MwarpError } from "../../../src/errors.js";
-import { MigrationClock } from "../../../src/migration/clock.js";
+import { MigrationClock, StunClock } from "../../../src/migration/clock.js";
 import { Journal, readJournal } from "../../../src/migration/journal.js";
 import { StepRunner } from "../../../src/migration/runner.js";
 import { forwardSteps, methodSteps, type StepName, steps } from "../../../src/migration/states.js";
+import { NO_STUN } from "../../../src/protocol/migration.js";
 import { journalHead } from "../../support/requests.js";
 
 let directory: string;
@@ -173,6 +174,26 @@ describe("the clock", () => {
     expect(report.phases).toMatchObject({ dump: 30, transfer: 20, warp: 0 });
     expect(report.downtime).toBe(32);
     expect(report.total).toBe(50);
+  });
+
+  it("adds up what the stuns of a migration were for", () => {
+    let now = 100;
+    const clock = new MigrationClock(() => now);
+    for (const walk of [30, 2]) {
+      const stun = new StunClock(() => now);
+      now += 4;
+      stun.spent("pause");
+      now += walk;
+      stun.spent("walk");
+      now += 1;
+      stun.spent("continue");
+      clock.stunned(walk + 4, walk + 5, stun.parts);
+    }
+    expect(clock.report().stun).toEqual({
+      source: 40,
+      destination: 42,
+      parts: { ...NO_STUN, pause: 8, walk: 32, continue: 2 },
+    });
   });
 
   it("reports no downtime for a migration that never froze anything", () => {

@@ -1,4 +1,6 @@
 /** How long both VMs stand still, and what the container pays afterwards when it first touches its pages. */
+import { mean } from "simple-statistics";
+import { stunParts } from "../../../protocol/migration.js";
 import type { MigrationRecord } from "../../records.js";
 import {
   isIn,
@@ -33,8 +35,43 @@ export function stunFigures({ migrations }: Results): Figure[] {
       y: stun,
     }),
   );
-  return [...stuns, ...touches(warps)];
+  return [...stuns, ...partTables(warps), ...touches(warps)];
 }
+
+/** What the stun is for, by setting, at one size. Means, which add up; runs that do not say are left out. */
+function partTables(warps: readonly MigrationRecord[]): Figure[] {
+  const size = sizeOfFigures(warps);
+  const records = warps.filter((record) => record.cell.size === size && sumOfParts(record) > 0);
+  return settingsOf(records).map((setting) => {
+    const columns = variants.flatMap((variant) => {
+      const runs = records.filter(({ cell }) => isIn(cell, setting) && variantOf(cell) === variant);
+      return runs.length === 0 ? [] : [{ variant, runs }];
+    });
+    const row = (name: string, value: Value): string[] => [
+      name,
+      ...columns.map(({ runs }) => formatTime(mean(runs.map((run) => value(run) ?? 0)))),
+    ];
+    return {
+      title: `Parts of the stun: ${nameOfSize(size)}, ${nameOfSetting(setting)}`,
+      note:
+        "Means over the runs. pause and continue: QEMU stops both VMs and lets them go on; check: it is asked what has begun since preflight; " +
+        "walk: page tables and struct pages are read and every page is classified; plan: what backs the RAM is read, and what is done with each extent is chosen; " +
+        "exchange: frames are exchanged and copied; commit: the journal is on the disk.",
+      plot: null,
+      table: {
+        head: ["part", ...columns.map(({ variant }) => variant)],
+        rows: [
+          ...stunParts.map((part) => row(part, ({ report }) => report.stun_ms.parts[part])),
+          row("together", sumOfParts),
+          ["runs", ...columns.map(({ runs }) => String(runs.length))],
+        ],
+      },
+    };
+  });
+}
+
+const sumOfParts = ({ report }: MigrationRecord): number =>
+  stunParts.reduce((sum, part) => sum + report.stun_ms.parts[part], 0);
 
 type Value = (record: MigrationRecord) => number | null;
 
