@@ -41,7 +41,7 @@ export class MigrationClock {
   #current: { phase: Phase; since: number } | null = null;
   #freezeAskedAt: number | null = null;
   #runsAgainAt: number | null = null;
-  readonly #stun = { source: 0, destination: 0 };
+  readonly #stun = { times: 0, source: 0, destination: 0 };
   readonly #stunParts = { ...NO_STUN };
 
   /** @param now milliseconds, monotonic; injected by tests */
@@ -68,6 +68,7 @@ export class MigrationClock {
 
   /** Adds one stun: how long each VM stood still, ms, and what for. A migration that had to fault in pages has several. */
   stunned(sourceMs: number, destinationMs: number, parts: StunParts): void {
+    this.#stun.times++;
     this.#stun.source += sourceMs;
     this.#stun.destination += destinationMs;
     for (const part of stunParts) this.#stunParts[part] += parts[part];
@@ -82,13 +83,14 @@ export class MigrationClock {
     total: number;
     downtime: number;
     phases: Record<Phase, number>;
-    stun: { source: number; destination: number; parts: Record<StunPart, number> };
+    stun: { times: number; source: number; destination: number; parts: Record<StunPart, number> };
   } {
     this.#closePhase();
     const times = each(phases, (phase) => this.#phases.get(phase) ?? 0);
     const downtime =
       this.#freezeAskedAt === null ? 0 : (this.#runsAgainAt ?? this.#now()) - this.#freezeAskedAt;
     const stun = {
+      times: this.#stun.times,
       source: round(this.#stun.source),
       destination: round(this.#stun.destination),
       parts: each(stunParts, (part) => this.#stunParts[part]),

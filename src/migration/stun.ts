@@ -6,7 +6,8 @@
  * - All is validated before the first frame is exchanged; an exchange that cannot be committed is undone in the same stun.
  * - Both VMs continue, whatever happens, with one exception: memory that could be neither exchanged nor put back
  *   (Unsettled) must not be run on, so they stay paused.
- * - A page that is missing ends the stun without a change; it is faulted in, and everything is walked again.
+ * - A page that is missing ends the stun without a change, or keeps it from beginning; it is faulted in, and everything is walked
+ *   again.
  */
 import { readFileSync } from "node:fs";
 import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
@@ -53,13 +54,15 @@ export interface StunInput {
   readonly onStun: (sourceMs: number, destinationMs: number, parts: StunParts) => void;
 }
 
+export interface MissingPages {
+  readonly kind: "missing";
+  readonly source: readonly PageRun[];
+  readonly destination: readonly PageRun[];
+}
+
 export type StunOutcome =
   | { readonly kind: "committed"; readonly table: WarpTable; readonly plan: ExchangePlan }
-  | {
-      readonly kind: "missing";
-      readonly source: readonly PageRun[];
-      readonly destination: readonly PageRun[];
-    };
+  | MissingPages;
 
 /** One attempt. @throws MwarpError when it was not committed; nothing is exchanged then. */
 export async function stun(input: StunInput, wanted: WantedPages): Promise<StunOutcome> {
@@ -69,6 +72,8 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
       destination: input.destination.view(input.destinationRoots, input.destinationInfo),
       wanted,
     });
+  const missing = rehearse(input, readTable);
+  if (missing !== null) return missing;
   const stale = await staleTable(readTable);
   const since = performance.now();
   const clock = new StunClock();
@@ -107,6 +112,22 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
     }
     await exchange?.release();
   }
+}
+
+/**
+ * The walk and the plan while both VMs still run. Pages that are missing already are found so with nobody standing still; and when
+ * it counts the code has been compiled, and the page tables are in the caches. Nothing else of it is used, as guests that run may
+ * change all of it under the reader's eyes: what was no table for that reason is one in the stun, or fails there.
+ */
+function rehearse(input: StunInput, readTable: () => WarpTable): MissingPages | null {
+  try {
+    const table = readTable();
+    if (!isComplete(table)) return { kind: "missing", ...table.missing };
+    makePlan(input, table, canRemap(input) ? input.backend : "copy", readBackings(input, table));
+  } catch (error) {
+    if (!isMwarpError(error, "MWARP_E_WARP")) throw error;
+  }
+  return null;
 }
 
 interface Paused {

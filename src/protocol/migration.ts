@@ -95,8 +95,9 @@ export const MigrationReportSchema = z.object({
     downtime: ms,
     phases: z.record(PhaseSchema, ms),
   }),
-  /** How long each VM stood still, and what for. Of a migration with several stuns, the sums. */
+  /** How long each VM stood still, and what for; `times` is how often. Of several stuns, the sums. */
   stun_ms: z.object({
+    times: z._default(count, 0),
     source: ms,
     destination: ms,
     parts: z._default(z.record(StunPartSchema, ms), NO_STUN),

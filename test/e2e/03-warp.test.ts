@@ -81,6 +81,7 @@ describe("a warp between two VMs with neighbours at work", () => {
       const { runs } = await host.lab.mwarp.json(MigrationTableSchema, args);
       expect(runs.reduce((sum, run) => sum + run.pages, 0)).toBe(there.memory.pages);
       for (const { memory, stun_ms: stun } of [there, back]) {
+        expect(stun.times).toBe(1);
         const parts = Object.values(stun.parts).reduce((sum, part) => sum + part, 0);
         const longer = Math.max(stun.source, stun.destination);
         expect(parts / longer, "parts of the stun, to the stun").toBeGreaterThan(0.99);

@@ -168,8 +168,10 @@ modprobe ext4 || true; mkdir -p /mnt/disk; mount /dev/vdb /mnt/disk
     const first = Number(/swapped=(0x[0-9a-f]+)/.exec(ready ?? "")?.[1]) / PAGE_BYTES;
     const cached = await lab.guest("vm-b", "awk", "/^SwapCached:/ {print $2}", "/proc/meminfo");
     expect(Number(cached)).toBeGreaterThan(0);
-    const { id, memory } = await classes.migrate("vm-a", ["--backend", "remap"]);
+    const { id, memory, stun_ms: stun } = await classes.migrate("vm-a", ["--backend", "remap"]);
     await classes.verify();
+    // What was missing was found before anybody stood still.
+    expect(stun.times).toBe(1);
     const { runs } = await lab.mwarp.json(MigrationTableSchema, ["inspect", id, "--table"]);
     expect(runs.reduce((sum, run) => sum + run.pages, 0)).toBe(memory.pages);
     // Every second one has been read since it was paged out, and is clean.

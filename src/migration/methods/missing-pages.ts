@@ -4,10 +4,10 @@ import type { PageRun } from "../../protocol/agent.js";
 import { PAGE_BYTES } from "../../units.js";
 import { subtractRuns, toRuns, type WantedPages, wantedPages } from "../../warp/page-ranges.js";
 import { ChunkCollector, inChunks } from "../chunks.js";
-import type { StunOutcome } from "../stun.js";
+import type { MissingPages } from "../stun.js";
 import { limits, type StepContext } from "./common.js";
 
-/** Stuns that end without a change because a page was missing, before those pages are delivered as bytes. */
+/** Stuns that end, or do not begin, because a page is missing, before those pages are delivered as bytes. */
 const MAX_REFAULTS = 3;
 /** Keeps a request of a sparse address space well below the channel's MAX_FRAME_BYTES. */
 const MAX_RUNS_PER_REQUEST = 20_000;
@@ -42,7 +42,7 @@ export async function populateRuns(context: StepContext, runs: readonly PageRun[
  */
 export async function supplyMissing(
   context: StepContext,
-  missing: Extract<StunOutcome, { kind: "missing" }>,
+  missing: MissingPages,
   wanted: WantedPages,
   attempt: number,
 ): Promise<WantedPages> {

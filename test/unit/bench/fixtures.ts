@@ -81,6 +81,7 @@ export function report(facts: MoveFacts = {}): MigrationReport {
     startedAt: "2000-01-01T00:00:00Z",
     time_ms: { total, downtime: facts.downtime ?? total / 2, phases },
     stun_ms: {
+      times: warp ? 1 : 0,
       source: (facts.stun ?? 0) / 2,
       destination: facts.stun ?? 0,
       // Half of it for the walk.

@@ -82,7 +82,7 @@ export const migration = (cell: Cell, round: number, totalMs = 500): MigrationRe
         number
       >,
     },
-    stun_ms: { source: 10, destination: 10, parts: NO_STUN },
+    stun_ms: { times: 1, source: 10, destination: 10, parts: NO_STUN },
     memory: {
       bytes: cell.size,
       pages: cell.size / 4096,

@@ -167,7 +167,11 @@ describe("the parts of the stun", () => {
   it("are means that add up, of the runs that say them", async () => {
     const { markdown } = await documents([
       ...[60, 100].map((stun, round) => move({ round, stun })),
-      move({ round: 2, stun: 9000, report: { stun_ms: { source: 1, destination: 9000, parts: NO_STUN } } }),
+      move({
+        round: 2,
+        stun: 9000,
+        report: { stun_ms: { times: 1, source: 1, destination: 9000, parts: NO_STUN } },
+      }),
     ]);
     const table = markdown.slice(markdown.indexOf("### Parts of the stun: 1 GiB"));
     expect(table).toMatch(/\| walk \| 40\.0 ms \|\n\| plan \| 0 ms \|\n\| exchange \| 40\.0 ms \|/);

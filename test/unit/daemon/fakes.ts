@@ -168,7 +168,7 @@ export function report(
     error: null,
     startedAt: "2026-01-01T00:00:00.000Z",
     time_ms: { total: 312, downtime: 41, phases },
-    stun_ms: { source: 5, destination: 6, parts: NO_STUN },
+    stun_ms: { times: 1, source: 5, destination: 6, parts: NO_STUN },
     memory: {
       bytes: 1 << 30,
       pages: 262_144,

@@ -18,7 +18,7 @@ function report(change: Partial<MigrationReport> = {}): MigrationReport {
     error: null,
     startedAt: "2026-01-01T00:00:00.000Z",
     time_ms: { total: 900, downtime: 400, phases: times },
-    stun_ms: { source: 30, destination: 31, parts: NO_STUN },
+    stun_ms: { times: 1, source: 30, destination: 31, parts: NO_STUN },
     memory: {
       bytes: 256 << 20,
       pages: 65_536,

@@ -190,6 +190,7 @@ describe("the clock", () => {
       clock.stunned(walk + 4, walk + 5, stun.parts);
     }
     expect(clock.report().stun).toEqual({
+      times: 2,
       source: 40,
       destination: 42,
       parts: { ...NO_STUN, pause: 8, walk: 32, continue: 2 },
