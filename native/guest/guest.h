@@ -9,6 +9,8 @@
  *   mwarp-guest relay PORT                     carries bytes between the agent and its port (relay.c)
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
  *   mwarp-guest tcp-receive, tcp-send           speed of the VMs' network (tcp.c)
+ *   mwarp-guest criu-version CRIU FILE          keeps what a CRIU says of its version (tools.c)
+ *   criu, tar                                   quick ones before the stock ones (tools.c)
  *   mwarp-action, or CRTOOLS_SCRIPT_ACTION set  CRIU action script (action.c)
  *
  * Convention: functions return 0 or a count, and a negative errno on failure.
@@ -79,6 +81,9 @@ int relay_main(int argc, char **argv);
 int symbols_main(int count, char **names);
 int tcp_receive_main(int argc, char **argv);
 int tcp_send_main(int argc, char **argv);
+int criu_main(int argc, char **argv);
+int criu_version_main(int argc, char **argv);
+int tar_main(int argc, char **argv);
 int action_main(void);
 
 #endif

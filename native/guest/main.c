@@ -12,6 +12,9 @@ int main(int argc, char **argv)
 
     if (strcmp(name, "mwarp-action") == 0 || (argc == 1 && getenv("CRTOOLS_SCRIPT_ACTION")))
         return action_main();
+    if (strcmp(name, "criu") == 0) return criu_main(argc, argv);
+    if (strcmp(name, "tar") == 0) return tar_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "criu-version") == 0) return criu_version_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "shim") == 0) return shim_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "job") == 0) return job_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "lazy") == 0) return lazy_main(argc - 2, argv + 2);
@@ -23,6 +26,6 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
     fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | "
                     "lazy JOB CGROUP -- CRIU... | pages | relay PORT | symbols NAME... | "
-                    "tcp-receive PORT | tcp-send ADDRESS PORT BYTES | action\n");
+                    "tcp-receive PORT | tcp-send ADDRESS PORT BYTES | criu-version CRIU FILE | action\n");
     return 2;
 }

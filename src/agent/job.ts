@@ -7,13 +7,19 @@ import { exists, readIfThere, readNumber } from "./files.js";
 import { log } from "./log.js";
 import { CRIU_CONF, HELPER } from "./paths.js";
 import { kill } from "./process.js";
+import { type Toolset, toolEnvironment } from "./quick-tools.js";
 
-/** CRIU takes its configuration from here; see criuConf.ts. */
-const environment = (): NodeJS.ProcessEnv => ({ ...process.env, CRIU_CONFIG_FILE: CRIU_CONF });
+/** CRIU takes its configuration from here; see criu-conf.ts. */
+const environment = (tools: Toolset): NodeJS.ProcessEnv => ({
+  ...process.env,
+  CRIU_CONFIG_FILE: CRIU_CONF,
+  ...toolEnvironment(tools),
+});
 
 /** The pid is written here, and by the program again: from now on the job is known to run, by who must end it too. */
-async function launch(dir: string, args: readonly string[]): Promise<void> {
-  const child = spawn(HELPER, args, { detached: true, stdio: "ignore", env: environment(), cwd: "/" });
+async function launch(dir: string, args: readonly string[], tools: Toolset): Promise<void> {
+  const env = environment(tools);
+  const child = spawn(HELPER, args, { detached: true, stdio: "ignore", env, cwd: "/" });
   child.on("error", (error) => log("error", `${HELPER}: ${error.message}`));
   child.unref();
   if (child.pid === undefined) throw new MwarpError("MWARP_E_RUNTIME", `${HELPER} could not be started`);
@@ -26,9 +32,13 @@ async function freshDirectory(dir: string): Promise<void> {
 }
 
 /** Starts a command; its output lands in DIR/output, its exit code in DIR/status. */
-export async function startJob(dir: string, argv: readonly string[]): Promise<void> {
+export async function startJob(
+  dir: string,
+  argv: readonly string[],
+  tools: Toolset = "stock",
+): Promise<void> {
   await freshDirectory(dir);
-  await launch(dir, ["job", dir, "--", ...argv]);
+  await launch(dir, ["job", dir, "--", ...argv], tools);
 }
 
 /** Starts runc under a shim that keeps the container's output and exit code. */
@@ -36,9 +46,10 @@ export async function startShim(
   containerDir: string,
   jobDir: string,
   argv: readonly string[],
+  tools: Toolset = "stock",
 ): Promise<void> {
   await freshDirectory(jobDir);
-  await launch(jobDir, ["shim", containerDir, jobDir, "--", ...argv]);
+  await launch(jobDir, ["shim", containerDir, jobDir, "--", ...argv], tools);
 }
 
 /**
@@ -47,7 +58,7 @@ export async function startShim(
  */
 export async function startKeeper(dir: string, cgroup: string, argv: readonly string[]): Promise<void> {
   await freshDirectory(dir);
-  await launch(dir, ["lazy", dir, cgroup, "--", ...argv]);
+  await launch(dir, ["lazy", dir, cgroup, "--", ...argv], "stock");
 }
 
 /** Exit code of a job, or null while it runs. A job that vanished without a word counts as failed. */

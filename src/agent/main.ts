@@ -13,6 +13,7 @@ import { createHandlers } from "./methods.js";
 import { CONTAINERS_DIR, LOG_FILE, MIGRATIONS_DIR, ROOT, ROOTFS_DIR, STAGING_DIR } from "./paths.js";
 import { Port } from "./port.js";
 import { mustRun } from "./process.js";
+import { prepareQuickTools } from "./quick-tools.js";
 import { Session } from "./session.js";
 
 /** Share of memory that layers and images may take; they are frames of this guest. */
@@ -31,7 +32,8 @@ async function main(): Promise<void> {
   await checkHelper();
   await prepareRoot();
   logTo(LOG_FILE);
-  await writeCriuConf();
+  const stockTools = (error: unknown): void => log("warn", `stock tools only: ${String(error)}`);
+  await Promise.all([writeCriuConf(), prepareQuickTools().catch(stockTools)]);
   log("info", `mwarp agent ${AGENT_VERSION} starts, pid ${process.pid}`);
   const helper = new Helper();
   helper.start();

@@ -7,6 +7,9 @@ export const HELPER = process.env.MWARP_GUEST_HELPER ?? "/usr/local/bin/mwarp-gu
 export const ACTION_SCRIPT = join(ROOT, "mwarp-action");
 export const ACTION_SOCKET = join(ROOT, "action.sock");
 export const CRIU_CONF = join(ROOT, "criu.conf");
+/** Programs that stand before the stock ones, and what CRIU has said of its version. */
+export const TOOLS_DIR = join(ROOT, "tools");
+export const CRIU_VERSION = join(ROOT, "criu-version");
 export const KERNEL_FACTS = join(ROOT, "kernel.json");
 export const LOG_FILE = join(ROOT, "agent.log");
 export const ROOTFS_DIR = join(ROOT, "rootfs");

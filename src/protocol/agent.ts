@@ -19,7 +19,7 @@
 import * as z from "zod/mini";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 
-export const AGENT_PROTOCOL_VERSION = 6;
+export const AGENT_PROTOCOL_VERSION = 7;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -240,7 +240,7 @@ export const agentMethods = {
   "source.freeze": method("none", migration, z.object({ tasks: z.array(TaskSchema) })),
   /**
    * `runc checkpoint` of the frozen container; answers once the post-dump hook is held and the cgroup is frozen again. When the
-   * pages go nowhere, clear_refs on the frozen tasks comes first, and the dump is against the static parent.
+   * pages go nowhere, clear_refs on the frozen tasks comes first, and the dump is against the static parent, with `quick` tools.
    * Down: the image files.
    */
   "source.dump": method(
@@ -307,11 +307,16 @@ export const agentMethods = {
   "destination.layer": method("up", z.object({ migration: MigrationIdSchema, bytes: uint }), empty),
   /**
    * `runc restore`; answers when the pre-resume hook is held and the container is frozen by its cgroup. With `pagesFrom` its pages
-   * come later, through `criu lazy-pages`, from the page server of the source.
+   * come later, through `criu lazy-pages`, from the page server of the source. With `quick` tools runc and CRIU find mWarp's
+   * stand-ins for what they start (agent/quick-tools.ts).
    */
   "destination.restore": method(
     "none",
-    z.object({ migration: MigrationIdSchema, pagesFrom: z.nullable(PageServerSchema) }),
+    z.object({
+      migration: MigrationIdSchema,
+      pagesFrom: z.nullable(PageServerSchema),
+      tools: z.enum(["quick", "stock"]),
+    }),
     z.object({
       roots: z.array(TaskRootSchema),
       /** Bytes of page contents in the image directory: what the dump of the frozen container brought over the network. */

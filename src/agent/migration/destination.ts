@@ -83,7 +83,7 @@ export async function restore(
   context: RequestContext,
   tools: Tools,
 ): Promise<AgentResult<"destination.restore">> {
-  const { pagesFrom } = params;
+  const { pagesFrom, tools: toolset } = params;
   const prepared = await destinationRecord(params.migration, "prepared");
   const record: DestinationRecord = { ...prepared, step: "restoring", pagesFrom };
   const paths = migrationPaths(record.id);
@@ -96,7 +96,7 @@ export async function restore(
   const command = restoreCommand(record, container, pagesFrom);
   await mountRoot(await loadSpec(record.name), tools.helper);
   for (const stale of [container.pid, container.exit]) await rm(stale, { force: true });
-  await startShim(container.dir, paths.job, command);
+  await startShim(container.dir, paths.job, command, toolset);
   const watch = new CriuWatch(paths.job);
   const hook = await timed("restore", () =>
     tools.hooks.wait(record.id, "pre-resume", {

@@ -107,7 +107,7 @@ export async function dump(
     await timed("clear_refs", () => clearSoftDirty(record.tasks));
   }
   const command = checkpointCommand(record, pages);
-  await startJob(paths.job, command);
+  await startJob(paths.job, command, pages.kind === "none" ? "quick" : "stock");
   const watch = new CriuWatch(paths.job);
   const bulk = pages.kind === "server" ? await memoryBytes(containerPaths(record.name).cgroup) : 0;
   const hook = await timed("checkpoint", () =>

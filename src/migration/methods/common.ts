@@ -155,7 +155,7 @@ export async function restoreDestination(
   const { destination, destinationAgent } = context.checked;
   const restored = await destinationAgent.call(
     "destination.restore",
-    { migration: context.id, pagesFrom },
+    { migration: context.id, pagesFrom, tools: context.request.method === "warp" ? "quick" : "stock" },
     { signal: context.signal, timeoutMs: limits.restore + bulkMs(context) },
   );
   for (const argv of restored.commands) context.tally.commands.push({ vm: destination.endpoint.name, argv });
