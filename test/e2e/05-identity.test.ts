@@ -20,6 +20,22 @@ async function addressOf(name: string): Promise<string> {
   return found.ipv4;
 }
 
+/** What both VMs start while `action` lasts, by path (sched_process_exec, Documentation/trace/events.rst). */
+async function startedDuring(action: () => Promise<unknown>): Promise<Record<"vm-a" | "vm-b", string[]>> {
+  const traces = "/sys/kernel/tracing";
+  const both = (script: string): Promise<string[]> =>
+    Promise.all(["vm-a", "vm-b"].map((vm) => host.lab.guest(vm, "sh", "-ec", script)));
+  await both(
+    `mountpoint -q ${traces} || mount -t tracefs t ${traces}; cd ${traces}; echo > trace; echo 1 > events/sched/sched_process_exec/enable`,
+  );
+  await action();
+  const texts = await both(`cd ${traces}; echo 0 > events/sched/sched_process_exec/enable; cat trace`);
+  const [a, b] = texts.map((text) => [...text.matchAll(/filename=(\S+)/g)].map(([, file]) => file));
+  return { "vm-a": a, "vm-b": b };
+}
+const named = (files: readonly string[], name: string): number =>
+  files.filter((file) => file.endsWith(`bin/${name}`)).length;
+
 /** What pre-copy and post-copy do with all but the pages is what cold does. */
 const methods = long ? migrationMethods : (["warp", "cold"] as const);
 
@@ -31,7 +47,15 @@ describe.each(methods)("by %s, a container takes along", (method) => {
     const who = await Workload.run(host.lab, "vm-a", name, ["tcpcount", "9000"]);
     const before = await exec(name, "ip", "-o", "addr", "show", "scope", "global");
     const link = await exec(name, "ip", "-o", "link");
-    await who.migrate("vm-b", how);
+    const started = await startedDuring(() => who.migrate("vm-b", how));
+    // The methods over the network are the stock tools' and nobody else's; a warp starts no program that can be spared.
+    const isWarp = method === "warp";
+    for (const vm of ["vm-a", "vm-b"] as const) {
+      expect(named(started[vm], "tar"), "archives").toBeGreaterThan(0);
+      expect(named(started[vm], "gzip") > 0, `gzip in ${vm}`).toBe(!isWarp);
+      expect(named(started[vm], "criu") > 1, `a CRIU for its version in ${vm}`).toBe(!isWarp);
+      expect(named(started[vm], "criu")).toBeGreaterThan(0);
+    }
     expect(await exec(name, "ip", "-o", "addr", "show", "scope", "global")).toBe(before);
     const macs = (text: string): string[] => text.match(/([0-9a-f]{2}:){5}[0-9a-f]{2}/g) ?? [];
     expect(macs(await exec(name, "ip", "-o", "link"))).toEqual(macs(link));
@@ -42,10 +66,16 @@ describe.each(methods)("by %s, a container takes along", (method) => {
 
   it("the files it wrote, changed and removed, its log, and files it has open", async () => {
     const script =
-      "echo new > /made; echo changed > /etc/hosts; rm -r /root; chmod 640 /made; dd if=/dev/zero of=/big bs=1024 count=3000 2>/dev/null";
+      "echo new > /made; echo changed > /etc/hosts; rm -r /root; chmod 640 /made; dd if=/dev/zero of=/big bs=1024 count=3000 2>/dev/null;" +
+      "mkdir -m 711 /dev/shm/deep; echo shared > /dev/shm/deep/file; chmod 604 /dev/shm/deep/file; ln -s file /dev/shm/deep/link; dd if=/dev/urandom of=/dev/shm/large bs=1024 count=3000 2>/dev/null";
     await exec(name, "sh", "-c", script);
     const look = (): Promise<string> =>
-      exec(name, "sh", "-c", "cat /made /etc/hosts; ls -ld /made; ls -d /root; md5sum /big");
+      exec(
+        name,
+        "sh",
+        "-c",
+        "cat /made /etc/hosts; ls -ld /made; ls -ld /dev/null /dev/tty /dev/fd /dev/ptmx /dev/shm /dev/shm/deep /dev/shm/deep/*; md5sum /big /dev/shm/large; cat /dev/shm/deep/link; ls -d /root",
+      );
     const before = await look().catch((error: Error) => error.message);
     const lines = (await host.lab.mwarp.ok(["logs", name])).split("\n");
     await new Workload(host.lab, name).migrate("vm-a", how);
