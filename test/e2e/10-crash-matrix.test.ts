@@ -55,18 +55,15 @@ const sides: readonly Side[] = ["source", "destination"];
 const everyDeath = holdable.flatMap((state) =>
   sides.flatMap((side) => programs.map((program) => [program, side, state] as const)),
 );
-/** Each process once or twice, where its death hurts most. */
+/** Each process on either side, where its death hurts most. */
 const someDeaths: readonly (readonly [Program, Side, State])[] = [
   ["agent", "source", "frozen"],
   ["runc", "source", "dumped"],
   ["agent", "destination", "transferred"],
   ["criu", "destination", "held"],
   ["runc", "destination", "held"],
-  ["agent", "destination", "populated"],
   ["criu", "source", "populated"],
-  ["criu", "destination", "committed"],
   ["agent", "destination", "committed"],
-  ["runc", "source", "resumed"],
 ];
 /** Who has the container when an agent stands still from a state on: whose answers are not needed any more holds nothing up. */
 const stoppedAgents = [

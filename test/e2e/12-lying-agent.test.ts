@@ -188,6 +188,7 @@ describe("a lying agent", () => {
       await Workload.run(lab, "vm-b", "far", ["neighbour", "8", "thp"]),
       await Workload.run(lab, "vm-b", "kernel", ["kmem", "4", "/tmp"]),
     ];
+    for (const neighbour of neighbours) await neighbour.giveWay();
     await lab.mwarp.ok(["daemon", "stop"]);
     liars = await interpose(lab);
     await lab.ready();

@@ -53,15 +53,15 @@ describe("one container is left, whole and movable, when", () => {
   const reportOf = ({ stdout }: { readonly stdout: string }): MigrationReport =>
     MigrationReportSchema.parse(JSON.parse(stdout));
 
-  const faults: readonly (readonly [keyof typeof criuFaults, Side])[] = [
-    ["parasiteConnect", "source"],
-    ["dumpEarly", "source"],
+  const faults: (readonly [keyof typeof criuFaults, Side])[] = [
     ["dumpPages", "source"],
     ["postRestore", "destination"],
-    ...(long ? ([["restoreRoot", "destination"]] as const) : []),
+    ["parasiteConnect", "source"],
+    ["dumpEarly", "source"],
+    ["restoreRoot", "destination"],
   ];
 
-  it.each(faults)("CRIU fails at %s on the %s", async (fault, side) => {
+  it.each(long ? faults : faults.slice(0, 3))("CRIU fails at %s on the %s", async (fault, side) => {
     const from = await edge.vm();
     await criuFails(host.lab, at(side, from), fault);
     const report = reportOf(await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--json"]));
@@ -102,21 +102,25 @@ describe("one container is left, whole and movable, when", () => {
     await filtered.remove();
   });
 
-  it.each<[Side, FaultPoint]>([
+  const crowded: [Side, FaultPoint][] = [
     ["source", "frozen"],
-    ["destination", "dumped"],
     ["destination", "transferred"],
-  ])("there is no room left in the guest of the %s in the state %s", async (side, state) => {
-    const from = await edge.vm();
-    const migration = await crashes.startAndHold(["edge", "--to", other(from), "--json"], state);
-    await noRoomInGuest(host.lab, at(side, from));
-    migration.release();
-    const report = reportOf(await migration.finished);
-    await roomInGuest(host.lab, at(side, from));
-    await crashes.settle();
-    expect(report.outcome).toBe("aborted");
-    expect(await after.expectMovable("guest")).toBe(from);
-  });
+    ["destination", "dumped"],
+  ];
+  it.each(long ? crowded : crowded.slice(0, 2))(
+    "there is no room left in the guest of the %s in the state %s",
+    async (side, state) => {
+      const from = await edge.vm();
+      const migration = await crashes.startAndHold(["edge", "--to", other(from), "--json"], state);
+      await noRoomInGuest(host.lab, at(side, from));
+      migration.release();
+      const report = reportOf(await migration.finished);
+      await roomInGuest(host.lab, at(side, from));
+      await crashes.settle();
+      expect(report.outcome).toBe("aborted");
+      expect(await after.expectMovable("guest")).toBe(from);
+    },
+  );
 
   it.each<[FaultPoint, "aborted" | "committed"]>([
     ["prepared", "aborted"],
@@ -134,22 +138,26 @@ describe("one container is left, whole and movable, when", () => {
     expect(await after.expectMovable("journal")).toBe(outcome === "committed" ? other(from) : from);
   });
 
-  it.each<[Side, string]>([
-    ["source", "source.freeze"],
+  const cuts: [Side, string][] = [
     ["source", "source.dump"],
     ["destination", "destination.restore"],
-    ["destination", "destination.populate"],
     ["destination", "destination.resume"],
+    ["source", "source.freeze"],
+    ["destination", "destination.populate"],
     ["source", "source.retire"],
-  ])("the channel to the %s is cut in the answer to %s", async (side, method) => {
-    const from = await edge.vm();
-    const agent = agents[at(side, from)];
-    let cuts = 0;
-    agent.lie = { answer: (asked, result) => (asked === method && cuts++ === 0 ? cut : result) };
-    const report = reportOf(await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--json"]));
-    agent.lie = null;
-    expect(cuts).toBeGreaterThan(0);
-    await crashes.settle();
-    expect(await after.expectMovable("channel")).toBe(report.outcome === "committed" ? other(from) : from);
-  });
+  ];
+  it.each(long ? cuts : cuts.slice(0, 3))(
+    "the channel to the %s is cut in the answer to %s",
+    async (side, method) => {
+      const from = await edge.vm();
+      const agent = agents[at(side, from)];
+      let cuts = 0;
+      agent.lie = { answer: (asked, result) => (asked === method && cuts++ === 0 ? cut : result) };
+      const report = reportOf(await crashes.mwarp.run(["migrate", "edge", "--to", other(from), "--json"]));
+      agent.lie = null;
+      expect(cuts).toBeGreaterThan(0);
+      await crashes.settle();
+      expect(await after.expectMovable("channel")).toBe(report.outcome === "committed" ? other(from) : from);
+    },
+  );
 });

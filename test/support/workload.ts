@@ -73,6 +73,13 @@ export class Workload {
     return fresh.join("\n");
   }
 
+  /** From now on it works with what the agent, runc and CRIU leave of its VM's processor, until it moves. */
+  async giveWay(): Promise<void> {
+    const groups = `/sys/fs/cgroup/mwarp /sys/fs/cgroup/mwarp/${this.name}`;
+    const script = `for group in ${groups}; do echo 1 > $group/cpu.weight; done`;
+    await this.lab.guest(await this.vm(), "sh", "-ec", script);
+  }
+
   /** Name of the VM on which the container runs, by the listing; fails when it is on none or on two. */
   async vm(): Promise<string> {
     return (await this.#listing()).vm;
