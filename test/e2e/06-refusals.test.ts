@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PsSchema } from "../support/documents.js";
 import { keepLogsOfFailures, TestLab, useLab } from "../support/lab.js";
+import { long } from "../support/long.js";
 import { Workload } from "../support/workload.js";
 
 /** How long an agent is gone, seconds: longer than a command waits for it, shorter than a test for its return. */
@@ -116,14 +117,16 @@ describe("a migration is refused", () => {
     const swap =
       "modprobe zram; echo 256M > /sys/block/zram0/disksize; mkswap /dev/zram0 >/dev/null; swapon /dev/zram0";
     await lab.guest("vm-a", "sh", "-ec", swap);
-    const big = await Workload.run(lab, "vm-a", "big", ["pattern", "96", "thp"], ["--memory-limit", "64M"]);
-    await expectRefusal(lab, ["big", "--to", "vm-b"], 5, "MWARP_E_NO_MEMORY", /may use 64 MiB .* in swap/);
+    const big = await Workload.run(lab, "vm-a", "big", ["pattern", "72", "thp"], ["--memory-limit", "48M"]);
+    await expectRefusal(lab, ["big", "--to", "vm-b"], 5, "MWARP_E_NO_MEMORY", /may use 48 MiB .* in swap/);
     await lab.guest("vm-b", "sh", "-ec", swap);
     const { time_ms: time } = await big.migrate("vm-b");
     console.info(`preflight of a container with one process: ${Math.round(time.phases.preflight)} ms`);
     await big.verify();
-    await big.migrate("vm-a");
-    await big.verify();
+    if (long) {
+      await big.migrate("vm-a");
+      await big.verify();
+    }
     await big.remove();
   });
 

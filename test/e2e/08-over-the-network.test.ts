@@ -147,7 +147,7 @@ describe("a migration over the network that goes wrong", () => {
     ["precopy", "source"],
     ["precopy", "destination"],
   ] as const;
-  it.each(long ? deaths : deaths.slice(0, 3))(
+  it.each(long ? deaths : deaths.slice(0, 2))(
     "goes on with a %s whose CRIU died on the %s when it needs it no more, or rolls back",
     async (method, side) => {
       const from = await workload.vm();
