@@ -4,8 +4,8 @@
  *
  *   criu  runc starts a CRIU to ask it for its version before it starts the one that does the work (libcontainer/
  *         container_linux.go, checkCriuVersion). That answer is on file; all else is CRIU's own business.
- *   tar   CRIU packs each tmpfs by `tar --gzip` (criu/filesystems.c, tmpfs_dump), and tar starts a shell and gzip. The archive
- *         goes to a tmpfs of the other VM: it is not compressed. One that is gets unpacked as ever.
+ *   tar   CRIU packs each tmpfs by `tar --gzip` (criu/filesystems.c, tmpfs_dump), and tar starts a shell and gzip. A tmpfs
+ *         that has little in it is not compressed. Archives that are get unpacked as ever.
  *
  * MWARP_CRIU and MWARP_TAR name the stock programs, MWARP_CRIU_VERSION the file with the answer.
  */
@@ -18,10 +18,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define ANSWER_BYTES 512
+/* What a tmpfs may hold so that its archive is not compressed: it takes as much of the guest's memory again. */
+#define LITTLE_BYTES (16 * 1024 * 1024)
 
 /* A criu_req of nothing but its type, VERSION (images/rpc.proto). */
 static const unsigned char version_request[] = {0x08, 0x0a};
@@ -88,6 +91,10 @@ static ssize_t ask_version(char *program, char *answer, size_t size)
     child = fork();
     if (child < 0) return -errno;
     if (child == 0) {
+        int nothing = open("/dev/null", O_RDWR);
+
+        /* Whoever reads our output must not have to wait for a CRIU that hangs. */
+        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) dup2(nothing, fd);
         close(ends[0]);
         execv(program, argv);
         _exit(127);
@@ -133,12 +140,21 @@ static int is_compressed(void)
     return at >= 0 && pread(STDIN_FILENO, magic, 2, at) == 2 && magic[0] == 0x1f && magic[1] == 0x8b;
 }
 
+/* Whether standard input is a directory of a file system that holds little (statfs(2)). */
+static int holds_little(void)
+{
+    struct statfs fs;
+
+    return fstatfs(STDIN_FILENO, &fs) == 0 &&
+           (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize <= LITTLE_BYTES;
+}
+
 int tar_main(int argc, char **argv)
 {
     int kept = 1, extracts = 0, i;
 
     for (i = 1; i < argc; i++) extracts |= strcmp(argv[i], "--extract") == 0;
-    if (!extracts || !is_compressed()) {
+    if (extracts ? !is_compressed() : holds_little()) {
         for (i = 1; i < argc; i++)
             if (strcmp(argv[i], "--gzip") != 0) argv[kept++] = argv[i];
         argv[kept] = NULL;

@@ -5,6 +5,7 @@ import { AGENT_PROTOCOL_VERSION, type GuestInfo } from "../protocol/agent.js";
 import { readIfThere } from "./files.js";
 import { kernelFacts } from "./kernel/facts.js";
 import { run } from "./process.js";
+import { haveQuickTools } from "./quick-tools.js";
 
 export const AGENT_VERSION = "0.1.0";
 
@@ -69,6 +70,7 @@ export async function guestInfo(): Promise<GuestInfo> {
     hostname: hostname(),
     kernel: release(),
     ...versions,
+    quickTools: haveQuickTools(),
     memTotalBytes: sizes.get("MemTotal") ?? 0,
     memAvailableBytes: sizes.get("MemAvailable") ?? 0,
     swapTotalBytes: sizes.get("SwapTotal") ?? 0,

@@ -3,11 +3,12 @@ import { spawn } from "node:child_process";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../errors.js";
+import type { Toolset } from "../protocol/agent.js";
 import { exists, readIfThere, readNumber } from "./files.js";
 import { log } from "./log.js";
 import { CRIU_CONF, HELPER } from "./paths.js";
 import { kill } from "./process.js";
-import { type Toolset, toolEnvironment } from "./quick-tools.js";
+import { toolEnvironment } from "./quick-tools.js";
 
 /** CRIU takes its configuration from here; see criu-conf.ts. */
 const environment = (tools: Toolset): NodeJS.ProcessEnv => ({

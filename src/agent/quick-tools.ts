@@ -2,38 +2,40 @@
  * Quick stand-ins for programs that runc and CRIU start while the container stands still (native/guest/tools.c). A warp has them
  * in its PATH; the methods over the network are measured against it and get what is stock.
  */
-import { copyFile, mkdir, rm, symlink } from "node:fs/promises";
+import { access, constants, mkdir, rename, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
+import { MwarpError } from "../errors.js";
+import type { Toolset } from "../protocol/agent.js";
 import { log } from "./log.js";
 import { CRIU_VERSION, HELPER, TOOLS_DIR } from "./paths.js";
 import { run } from "./process.js";
 
-/** What runc and CRIU find in their PATH. */
-export type Toolset = "quick" | "stock";
-
 const STOCK_PATH = process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** Added to the environment of the programs. Empty where a stock program is missing: then nothing stands before the others. */
-let quick: Readonly<Record<string, string>> = {};
+/** Added to the environment of the programs; null when there are none. */
+let quick: Readonly<Record<string, string>> | null = null;
 
-export const toolEnvironment = (tools: Toolset): Readonly<Record<string, string>> =>
-  tools === "quick" ? quick : {};
+export const haveQuickTools = (): boolean => quick !== null;
 
-/** At each start of the agent. Whatever fails leaves the stock programs in place. */
+/** @throws MWARP_E_RUNTIME for quick tools when there are none: a dump by the other side's could not be restored */
+export function toolEnvironment(tools: Toolset): Readonly<Record<string, string>> {
+  if (tools === "stock") return {};
+  if (quick === null) throw new MwarpError("MWARP_E_RUNTIME", "this agent has no quick tools any more");
+  return quick;
+}
+
+/** At each start of the agent. When it fails there are none, and the host does without on the other side, too. */
 export async function prepareQuickTools(): Promise<void> {
-  quick = {};
   const [criu, tar] = await Promise.all([locate("criu"), locate("tar")]);
   if (criu === null || tar === null) return;
-  await rm(TOOLS_DIR, { recursive: true, force: true });
-  await mkdir(TOOLS_DIR);
+  await mkdir(TOOLS_DIR, { recursive: true });
   for (const name of ["criu", "tar"]) {
-    const place = join(TOOLS_DIR, name);
-    // By its name the program knows what it is.
-    await symlink(HELPER, place).catch(() => copyFile(HELPER, place));
+    // By its name the program knows what it is. A CRIU that an earlier agent has started must find it at any time.
+    const fresh = join(TOOLS_DIR, `${name}.new`);
+    await rm(fresh, { force: true });
+    await symlink(HELPER, fresh);
+    await rename(fresh, join(TOOLS_DIR, name));
   }
-  // Without it the stand-in asks CRIU itself.
-  const asked = await run([HELPER, "criu-version", criu, CRIU_VERSION]);
-  if (asked.code !== 0) log("warn", `CRIU's version is asked for at each start: ${asked.stderr.trim()}`);
   quick = {
     PATH: `${TOOLS_DIR}:${STOCK_PATH}`,
     MWARP_CRIU: criu,
@@ -42,8 +44,22 @@ export async function prepareQuickTools(): Promise<void> {
   };
 }
 
+/** Keeps what CRIU says of its version. Until it is there, or when it cannot be had, the stand-in asks CRIU itself. */
+export async function keepCriuVersion(): Promise<void> {
+  if (quick === null) return;
+  const asked = await run([HELPER, "criu-version", quick.MWARP_CRIU, CRIU_VERSION]);
+  if (asked.code !== 0) log("warn", `CRIU's version is asked for at each start: ${asked.stderr.trim()}`);
+}
+
 /** Where a program of the guest lies; null when it has none of that name. */
 async function locate(name: string): Promise<string | null> {
-  const { code, stdout } = await run(["sh", "-c", 'command -v "$0"', name]);
-  return code === 0 ? stdout.trim() : null;
+  for (const directory of STOCK_PATH.split(":")) {
+    const file = join(directory, name);
+    const executable = await access(file, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (executable) return file;
+  }
+  return null;
 }

@@ -64,21 +64,20 @@ export type StunOutcome =
   | { readonly kind: "committed"; readonly table: WarpTable; readonly plan: ExchangePlan }
   | MissingPages;
 
-/** One attempt. @throws MwarpError when it was not committed; nothing is exchanged then. */
-export async function stun(input: StunInput, wanted: WantedPages): Promise<StunOutcome> {
+/** One attempt; the first of a migration is rehearsed. @throws MwarpError when it was not committed; nothing is exchanged then. */
+export async function stun(input: StunInput, wanted: WantedPages, attempt: number): Promise<StunOutcome> {
   const readTable = (): WarpTable =>
     buildTable({
       source: input.source.sourceView(input.sourceRoots, input.sourceInfo),
       destination: input.destination.view(input.destinationRoots, input.destinationInfo),
       wanted,
     });
-  const missing = rehearse(input, readTable);
+  const missing = attempt === 0 ? rehearse(input, readTable) : null;
   if (missing !== null) return missing;
   const stale = await staleTable(readTable);
   const since = performance.now();
   const clock = new StunClock();
   const paused = await pauseBoth(input, clock);
-  clock.spent("pause");
   let exchange: CompletedExchange | null = null;
   let sound = true;
   let committed = false;
@@ -117,7 +116,8 @@ export async function stun(input: StunInput, wanted: WantedPages): Promise<StunO
 /**
  * The walk and the plan while both VMs still run. Pages that are missing already are found so with nobody standing still; and when
  * it counts the code has been compiled, and the page tables are in the caches. Nothing else of it is used, as guests that run may
- * change all of it under the reader's eyes: what was no table for that reason is one in the stun, or fails there.
+ * change all of it under the reader's eyes: what was no table for that reason is one in the stun, or fails there. Once is enough:
+ * guests in which something is always missing must not keep the container from its stun.
  */
 function rehearse(input: StunInput, readTable: () => WarpTable): MissingPages | null {
   try {
@@ -153,6 +153,7 @@ async function pauseBoth(
     onStun(sourceMs!, destinationMs!, clock.parts);
   };
   const pauses = await Promise.allSettled(sides.map(({ session }) => session.pause(maxStunMs)));
+  clock.spent("pause");
   const failure = pauses.find((end) => end.status === "rejected");
   if (failure !== undefined) {
     await continueBoth();
@@ -175,8 +176,8 @@ async function carryOut(
 ): Promise<CarriedOut> {
   const backed = readBackings(input, table);
   const chosen = makePlan(input, table, canRemap(input) ? input.backend : "copy", backed);
-  mustFit(chosen, performance.now() - since, input.maxStunMs);
   clock.spent("plan");
+  mustFit(chosen, performance.now() - since, input.maxStunMs);
   try {
     const { exchange } = await execute(chosen, backends(input, backed));
     clock.spent("exchange");

@@ -77,6 +77,8 @@ export const GuestInfoSchema = z.object({
   kernel: z.string(),
   criuVersion: z.nullable(z.string()),
   runcVersion: z.nullable(z.string()),
+  /** Whether runc and CRIU can have mWarp's stand-ins (agent/quick-tools.ts). Both sides of a migration must, or neither. */
+  quickTools: z.boolean(),
   memTotalBytes: uint,
   memAvailableBytes: uint,
   swapTotalBytes: uint,
@@ -105,6 +107,10 @@ export const GuestInfoSchema = z.object({
   kernelRootGpa: uint,
 });
 export type GuestInfo = z.infer<typeof GuestInfoSchema>;
+
+/** Which programs runc and CRIU find in their PATH: stock ones, or quick stand-ins before them. */
+export const ToolsetSchema = z.enum(["quick", "stock"]);
+export type Toolset = z.infer<typeof ToolsetSchema>;
 
 /** A word to write into a restored task before it runs: 16 hex digits, little-endian value, at a virtual address. */
 export const PokeSchema = z.object({ nsPid: uint, address: uint, valueHex: z.string() });
@@ -240,7 +246,7 @@ export const agentMethods = {
   "source.freeze": method("none", migration, z.object({ tasks: z.array(TaskSchema) })),
   /**
    * `runc checkpoint` of the frozen container; answers once the post-dump hook is held and the cgroup is frozen again. When the
-   * pages go nowhere, clear_refs on the frozen tasks comes first, and the dump is against the static parent, with `quick` tools.
+   * pages go nowhere, clear_refs on the frozen tasks comes first, and the dump is against the static parent.
    * Down: the image files.
    */
   "source.dump": method(
@@ -248,6 +254,7 @@ export const agentMethods = {
     z.object({
       migration: MigrationIdSchema,
       pages: PageRouteSchema,
+      tools: ToolsetSchema,
     }),
     z.object({ files: z.array(ImageFileSchema), roots: z.array(TaskRootSchema), command: CommandSchema }),
   ),
@@ -307,15 +314,15 @@ export const agentMethods = {
   "destination.layer": method("up", z.object({ migration: MigrationIdSchema, bytes: uint }), empty),
   /**
    * `runc restore`; answers when the pre-resume hook is held and the container is frozen by its cgroup. With `pagesFrom` its pages
-   * come later, through `criu lazy-pages`, from the page server of the source. With `quick` tools runc and CRIU find mWarp's
-   * stand-ins for what they start (agent/quick-tools.ts).
+   * come later, through `criu lazy-pages`, from the page server of the source. `tools` is as in the dump: stock ones cannot read the
+   * archives of quick ones.
    */
   "destination.restore": method(
     "none",
     z.object({
       migration: MigrationIdSchema,
       pagesFrom: z.nullable(PageServerSchema),
-      tools: z.enum(["quick", "stock"]),
+      tools: ToolsetSchema,
     }),
     z.object({
       roots: z.array(TaskRootSchema),

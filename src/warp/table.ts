@@ -1,6 +1,7 @@
 /**
  * The mWarp table: for each wanted page its frame on the source, its frame on the destination, and what may be done with
- * them. Built with both guests paused, from their own page tables; good only until either runs again.
+ * them. Built with both guests paused, from their own page tables; good only until either runs again. (A table of
+ * guests that run, as in the rehearsal of a stun, says no more than what was missing at some time.)
  */
 import { MwarpError } from "../errors.js";
 import type { PageRun } from "../protocol/agent.js";

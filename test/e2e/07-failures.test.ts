@@ -24,9 +24,11 @@ async function runState(vm: string): Promise<unknown> {
   return await qmp.execute("query-status");
 }
 
-/** Kills every process named `program` in a VM with SIGKILL, `delayMs` after the first of them is seen. Resolves at once. */
+/** Kills every stock `program` in a VM with SIGKILL, `delayMs` after the first of them is seen. Resolves at once. */
 async function killWhenSeen(vm: string, program: string, delayMs: number): Promise<void> {
-  const script = `i=0; until pgrep -x ${program} >/dev/null || [ $i -gt 3000 ]; do i=$((i+1)); sleep 0.01; done; sleep ${delayMs / 1000}; pkill -9 -x ${program}`;
+  // mWarp's stand-in goes by the same name for a few milliseconds, and is no loss.
+  const runs = `for p in $(pgrep -x ${program}); do [ "$(readlink /proc/$p/exe)" = "$stock" ] && break 2; done`;
+  const script = `stock=$(readlink -f $(command -v ${program})); for i in $(seq 3000); do ${runs}; sleep 0.01; done; sleep ${delayMs / 1000}; pkill -9 -x ${program}`;
   await host.lab.guest(vm, "sh", "-c", `(${script}) >/dev/null 2>&1 </dev/null &`);
 }
 

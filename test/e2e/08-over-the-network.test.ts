@@ -190,10 +190,10 @@ describe("a migration over the network that goes wrong", () => {
   const daemonDeaths = [
     ["postcopy", "transferred"],
     ["postcopy", "committed"],
-    ["postcopy", "resumed"],
     ["precopy", "prepared"],
+    ["postcopy", "resumed"],
   ] as const;
-  it.each(long ? daemonDeaths : daemonDeaths.slice(0, 2))(
+  it.each(long ? daemonDeaths : daemonDeaths.slice(0, 3))(
     "settles a %s whose daemon dies when it is %s",
     async (method, state) => {
       const from = await workload.vm();

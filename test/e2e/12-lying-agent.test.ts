@@ -80,7 +80,6 @@ const destinationLies: readonly Told[] = [
     what: "that all pages are there, when none is",
     lie: { withheld: ["destination.populate"], answer: (_, result) => result ?? { pages: most } },
     outcome: "anything",
-    slow: true,
   },
   {
     what: "that it has the images, when it has not",

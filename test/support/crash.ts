@@ -95,7 +95,8 @@ export class Crashes {
    * was none to stop.
    */
   async stopCriu(vm: string): Promise<{ goOn(): Promise<void> }> {
-    const stop = "i=0; until pkill -STOP -x criu || [ $i -gt 6000 ]; do i=$((i+1)); sleep 0.01; done";
+    const stop =
+      "i=0; until pkill -STOP -r R,S,D -x criu || [ $i -gt 6000 ]; do i=$((i+1)); sleep 0.01; done";
     await this.lab.guest(vm, "sh", "-c", `(${stop}) >/dev/null 2>&1 </dev/null &`);
     return {
       goOn: async () => {

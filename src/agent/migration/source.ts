@@ -96,7 +96,7 @@ export async function dump(
   tools: Tools,
 ): Promise<AgentResult<"source.dump">> {
   const frozen = await sourceRecord(params.migration, "frozen");
-  const { pages } = params;
+  const { pages, tools: toolset } = params;
   const serves = pages.kind === "lazy" ? { address: bridgeAddress(), port: await freePort() } : null;
   const sendsTo = pages.kind === "server" ? pages.server : null;
   const record: SourceRecord = { ...frozen, step: "dumping", serves, sendsTo };
@@ -107,7 +107,7 @@ export async function dump(
     await timed("clear_refs", () => clearSoftDirty(record.tasks));
   }
   const command = checkpointCommand(record, pages);
-  await startJob(paths.job, command, pages.kind === "none" ? "quick" : "stock");
+  await startJob(paths.job, command, toolset);
   const watch = new CriuWatch(paths.job);
   const bulk = pages.kind === "server" ? await memoryBytes(containerPaths(record.name).cgroup) : 0;
   const hook = await timed("checkpoint", () =>

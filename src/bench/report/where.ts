@@ -25,7 +25,7 @@ const workers: Readonly<Record<Phase, string>> = {
   transfer: "images and writable layer through the host",
   restore: "runc and CRIU on the destination",
   populate: "the destination's kernel faults pages in",
-  warp: "the stun: walk, validate, plan, exchange, commit",
+  warp: "rehearsal, then the stun: walk, validate, plan, exchange, commit",
   resume: "agents thaw the container and open its network",
   retire: "the source removes what is left, and the pages of postcopy arrive",
 };

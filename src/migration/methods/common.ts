@@ -11,6 +11,7 @@ import {
   type Poke,
   SLOWEST_BYTES_PER_MS,
   type TaskRoot,
+  type Toolset,
 } from "../../protocol/agent.js";
 import type { MigrationRequest } from "../../protocol/migration.js";
 import type { WarpTable } from "../../warp/table.js";
@@ -89,13 +90,17 @@ export async function freezeSource(context: StepContext): Promise<Tasks> {
 /** What a guest may send at a time: no more than it has memory, which is what images and writable layers lie in. */
 const mostBytes = ({ checked }: StepContext): number => checked.layouts?.source.bytes ?? MOST_BYTES_UNKNOWN;
 
+/** The methods over the network are what stock tools do. */
+const toolset = ({ request, checked: { sourceInfo, destinationInfo } }: StepContext): Toolset =>
+  request.method === "warp" && sourceInfo.quickTools && destinationInfo.quickTools ? "quick" : "stock";
+
 /** Dumps and brings the image files to the host. */
 export async function dumpSource(context: StepContext, pages: PageRoute): Promise<Dumped> {
   const { source, sourceAgent } = context.checked;
   const collector = new ChunkCollector(mostBytes(context));
   const { files, roots, command } = await sourceAgent.call(
     "source.dump",
-    { migration: context.id, pages },
+    { migration: context.id, pages, tools: toolset(context) },
     { signal: context.signal, timeoutMs: limits.dump + bulkMs(context), onChunk: collector.onChunk },
   );
   context.tally.commands.push({ vm: source.endpoint.name, argv: command });
@@ -155,7 +160,7 @@ export async function restoreDestination(
   const { destination, destinationAgent } = context.checked;
   const restored = await destinationAgent.call(
     "destination.restore",
-    { migration: context.id, pagesFrom, tools: context.request.method === "warp" ? "quick" : "stock" },
+    { migration: context.id, pagesFrom, tools: toolset(context) },
     { signal: context.signal, timeoutMs: limits.restore + bulkMs(context) },
   );
   for (const argv of restored.commands) context.tally.commands.push({ vm: destination.endpoint.name, argv });

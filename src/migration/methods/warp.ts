@@ -150,6 +150,7 @@ async function warp(context: StepContext, facts: StunFacts, allWanted: WantedPag
         onStun: (source, destination, parts) => clock.stunned(source, destination, parts),
       },
       wanted,
+      attempt,
     );
     if (outcome.kind === "committed") {
       context.table = { ...outcome.table, asBytes };

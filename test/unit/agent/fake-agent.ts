@@ -20,6 +20,7 @@ export const info: GuestInfo = {
   kernel: "k",
   criuVersion: null,
   runcVersion: null,
+  quickTools: true,
   memTotalBytes: 1,
   memAvailableBytes: 1,
   swapTotalBytes: 0,

@@ -21,6 +21,7 @@ const info: GuestInfo = {
   kernel: "6.12",
   criuVersion: "4.1.1",
   runcVersion: "1.1.15+ds1",
+  quickTools: true,
   memTotalBytes: 2048 * MIB,
   memAvailableBytes: 1800 * MIB,
   swapTotalBytes: 0,
