@@ -42,6 +42,42 @@ describe.each([4, 5] as const)("a walk of %i levels", (levels) => {
     }
   });
 
+  it("says of each stretch how long it is, under leaves of every size and under none", () => {
+    const { guest, root } = oneTask(levels);
+    const giant = 512 ** 2 * 3;
+    const huge = 512 * 1000;
+    guest.map(root, giant, 0, ANONYMOUS, 3);
+    guest.map(root, huge, 1024, ANONYMOUS, 2);
+    guest.map(root, huge + 512, 3000);
+    const runs = [
+      { page: huge + 3, pages: 2 },
+      { page: huge + 100, pages: 415 },
+      { page: giant + 100, pages: 1500 },
+    ];
+    const { frames, flags, stretches } = walk(guest, runs);
+    const found: [length: number, leaf: number][] = [];
+    for (let at = 0; at < frames.length; at += stretches[at]) {
+      found.push([stretches[at], flags[at] & (Leaf.huge2M | Leaf.huge1G)]);
+      for (let page = 1; page < stretches[at]; page++) {
+        expect(flags[at + page]).toBe(flags[at] & ~Leaf.first);
+        if ((flags[at] & Leaf.present) !== 0) expect(frames[at + page]).toBe(frames[at] + page);
+      }
+    }
+    expect(found).toEqual([
+      [2, Leaf.huge2M],
+      [412, Leaf.huge2M],
+      // One page of a table, and two that are not there.
+      [1, 0],
+      [1, 0],
+      [1, 0],
+      // In steps of 2 MiB.
+      [412, Leaf.huge1G],
+      [512, Leaf.huge1G],
+      [512, Leaf.huge1G],
+      [64, Leaf.huge1G],
+    ]);
+  });
+
   it("counts the leaf of a huge page once, also when two runs lie under it", () => {
     const { guest, root } = oneTask(levels);
     const page = 512 * 1000;
