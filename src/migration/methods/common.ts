@@ -5,6 +5,7 @@
 import { MwarpError } from "../../errors.js";
 import {
   type AgentResult,
+  type GuestInfo,
   type ImageFile,
   type PageRoute,
   type PageServer,
@@ -13,7 +14,7 @@ import {
   type TaskRoot,
   type Toolset,
 } from "../../protocol/agent.js";
-import type { MigrationRequest } from "../../protocol/migration.js";
+import type { MigrationMethod, MigrationRequest } from "../../protocol/migration.js";
 import type { WarpTable } from "../../warp/table.js";
 import { ChunkCollector, inChunks } from "../chunks.js";
 import type { MigrationClock } from "../clock.js";
@@ -90,9 +91,15 @@ export async function freezeSource(context: StepContext): Promise<Tasks> {
 /** What a guest may send at a time: no more than it has memory, which is what images and writable layers lie in. */
 const mostBytes = ({ checked }: StepContext): number => checked.layouts?.source.bytes ?? MOST_BYTES_UNKNOWN;
 
-/** The methods over the network are what stock tools do. */
 const toolset = ({ request, checked: { sourceInfo, destinationInfo } }: StepContext): Toolset =>
-  request.method === "warp" && sourceInfo.quickTools && destinationInfo.quickTools ? "quick" : "stock";
+  chooseTools(request.method, sourceInfo, destinationInfo);
+
+/** The methods over the network are what stock tools do; a warp is quick when both sides can be. */
+export const chooseTools = (
+  method: MigrationMethod,
+  source: Pick<GuestInfo, "quickTools">,
+  destination: Pick<GuestInfo, "quickTools">,
+): Toolset => (method === "warp" && source.quickTools && destination.quickTools ? "quick" : "stock");
 
 /** Dumps and brings the image files to the host. */
 export async function dumpSource(context: StepContext, pages: PageRoute): Promise<Dumped> {
