@@ -62,10 +62,12 @@ async function showRecord(session: Session, record: MigrationRecord): Promise<vo
   );
   const { memory, stun_ms: stun } = report;
   const parts = Object.entries(stun.parts).filter(([, ms]) => ms > 0);
-  const of =
-    parts.length === 0 ? "" : ` (${parts.map(([part, ms]) => `${part} ${formatMs(ms)}`).join(", ")})`;
+  const breakdown =
+    parts.length === 0
+      ? ""
+      : `, ${stun.times} in all (${parts.map(([part, ms]) => `${part} ${formatMs(ms)}`).join(", ")})`;
   session.print(
-    `\nstun: source ${formatMs(stun.source)}, destination ${formatMs(stun.destination)}${of}\n` +
+    `\nstun: source ${formatMs(stun.source)}, destination ${formatMs(stun.destination)}${breakdown}\n` +
       `memory: ${formatBytes(memory.bytes)}, ${memory.pages} pages (${memory.remapped_pages} remapped, ` +
       `${memory.copied_pages} copied, ${memory.shared_pages} shared) in ${memory.extents} extents\n` +
       `moved otherwise: ${formatBytes(memory.image_bytes)} of images; ${formatBytes(memory.channel_bytes)} through the channels`,
