@@ -65,7 +65,7 @@ async function showRecord(session: Session, record: MigrationRecord): Promise<vo
   const breakdown =
     parts.length === 0
       ? ""
-      : `, ${stun.times} in all (${parts.map(([part, ms]) => `${part} ${formatMs(ms)}`).join(", ")})`;
+      : `, stuns: ${stun.times} (${parts.map(([part, ms]) => `${part} ${formatMs(ms)}`).join(", ")})`;
   session.print(
     `\nstun: source ${formatMs(stun.source)}, destination ${formatMs(stun.destination)}${breakdown}\n` +
       `memory: ${formatBytes(memory.bytes)}, ${memory.pages} pages (${memory.remapped_pages} remapped, ` +
