@@ -1,6 +1,8 @@
 /*
- * CRIU action script. CRIU runs it at every stage; two matter:
+ * What happens at the stages of CRIU at which a migration is held. Called as CRIU's action script, which CRIU runs at every
+ * stage, or by who stands between runc and CRIU (swrk.c), who has no program started for it. These matter:
  *
+ *   begin       (swrk.c only) CRIU is started and has not been told yet what to do. Exit 0: it is told.
  *   post-dump   the source is dumped and held by ptrace alone: freeze its cgroup, then wait for the verdict.
  *               Exit 0: CRIU kills the source. Anything else: CRIU lets go (and the cgroup still holds the
  *               tasks).
@@ -63,7 +65,7 @@ static int container_cgroup(pid_t init, char *path, size_t size)
     return strcmp(path, CGROUP_ROOT "/") == 0 ? -EINVAL : 0;
 }
 
-static int ask_agent(const char *action, const char *images, const char *init_pid, int freeze_error)
+static int ask_agent(const struct stage *stage, int freeze_error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char request[PATH_MAX + 256], answer;
@@ -72,8 +74,8 @@ static int ask_agent(const char *action, const char *images, const char *init_pi
 
     if (fd < 0) return -errno;
     strncpy(address.sun_path, ACTION_SOCKET, sizeof address.sun_path - 1);
-    length = snprintf(request, sizeof request, "%s %s %d %d %d %s\n", action, init_pid, getpid(), getppid(),
-                      -freeze_error, images);
+    length = snprintf(request, sizeof request, "%s %d %d %d %d %s\n", stage->name, stage->init, getpid(),
+                      stage->criu, -freeze_error, stage->images);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
         error = -errno;
     else
@@ -85,14 +87,13 @@ static int ask_agent(const char *action, const char *images, const char *init_pi
 }
 
 /* Waits for the verdict: from the agent, or from the file when an agent wrote it and then died. */
-static int wait_verdict(const char *action, const char *images, const char *init_pid, const char *verdict,
-                        int freeze_error)
+static int wait_verdict(const struct stage *stage, const char *verdict, int freeze_error)
 {
     int64_t agent_seen = now_ms();
     int answer;
 
     for (;;) {
-        int reply = ask_agent(action, images, init_pid, freeze_error);
+        int reply = ask_agent(stage, freeze_error);
 
         if (reply >= 0) return reply;
         answer = verdict_on_file(verdict);
@@ -107,7 +108,7 @@ static int wait_verdict(const char *action, const char *images, const char *init
  * Without a cgroup there is neither freezer nor cgroup.kill. Init's death takes all of its PID namespace
  * along; CRIU, which holds them by ptrace, must outlive it.
  */
-static void kill_without_cgroup(pid_t init)
+static void kill_without_cgroup(pid_t init, pid_t criu)
 {
     int64_t deadline = now_ms() + KILL_TIMEOUT_MS;
     char proc[64], text[512];
@@ -119,30 +120,30 @@ static void kill_without_cgroup(pid_t init)
         while (read_text(proc, text, sizeof text) > 0 && now_ms() < deadline) sleep_ms(1);
         sleep_ms(200);
     }
-    kill(getppid(), SIGKILL);
+    kill(criu, SIGKILL);
 }
 
-static int post_dump(const char *images, const char *init_pid, const char *verdict)
+static int post_dump(const struct stage *stage, const char *verdict)
 {
     char cgroup[PATH_MAX];
     int error, answer = verdict_on_file(verdict);
 
     if (answer != NO_ANSWER) return answer;
-    error = container_cgroup(atoi(init_pid), cgroup, sizeof cgroup);
+    error = container_cgroup(stage->init, cgroup, sizeof cgroup);
     if (error == 0) error = cgroup_freeze(cgroup, FREEZE_TIMEOUT_MS);
-    return wait_verdict("post-dump", images, init_pid, verdict, error) == 0 ? 0 : 1;
+    return wait_verdict(stage, verdict, error) == 0 ? 0 : 1;
 }
 
-static int pre_resume(const char *images, const char *init_pid, const char *verdict)
+static int pre_resume(const struct stage *stage, const char *verdict)
 {
     char cgroup[PATH_MAX];
     int error, answer;
 
-    if (container_cgroup(atoi(init_pid), cgroup, sizeof cgroup) < 0) {
-        kill_without_cgroup(atoi(init_pid));
+    if (container_cgroup(stage->init, cgroup, sizeof cgroup) < 0) {
+        kill_without_cgroup(stage->init, stage->criu);
         return 1;
     }
-    error = leave_cgroup(getppid());
+    error = leave_cgroup(stage->criu);
     if (error == 0) error = cgroup_freeze(cgroup, FREEZE_TIMEOUT_MS);
     if (error < 0) {
         /* Nothing would hold these tasks, and nothing was committed yet: the source still has it all. */
@@ -155,29 +156,49 @@ static int pre_resume(const char *images, const char *init_pid, const char *verd
         cgroup_thaw(cgroup);
         return 0;
     }
-    if (answer == NO_ANSWER) answer = wait_verdict("pre-resume", images, init_pid, verdict, 0);
+    if (answer == NO_ANSWER) answer = wait_verdict(stage, verdict, 0);
     if (answer == 0) return 0;
     /* Without a verdict the tasks stay frozen: the agent to come may still be told to commit. */
     if (answer != NO_ANSWER) cgroup_kill(cgroup, KILL_TIMEOUT_MS);
     return 1;
 }
 
+static int begin(const struct stage *stage, const char *verdict)
+{
+    int answer = verdict_on_file(verdict);
+
+    if (answer == NO_ANSWER) answer = wait_verdict(stage, verdict, 0);
+    return answer == 0 ? 0 : 1;
+}
+
+int stage_hold(const struct stage *stage)
+{
+    const char *slash = strrchr(stage->images, '/');
+    char verdict[PATH_MAX + 64];
+
+    if (!slash) return 0;
+    snprintf(verdict, sizeof verdict, "%.*s/verdict.%s", (int)(slash - stage->images), stage->images,
+             stage->name);
+    if (strcmp(stage->name, "begin") == 0) return begin(stage, verdict);
+    if (strcmp(stage->name, "post-dump") == 0) return post_dump(stage, verdict);
+    if (strcmp(stage->name, "pre-resume") == 0) return pre_resume(stage, verdict);
+    return 0;
+}
+
 int action_main(void)
 {
     const char *action = getenv("CRTOOLS_SCRIPT_ACTION"), *directory = getenv("CRTOOLS_IMAGE_DIR"),
                *init_pid = getenv("CRTOOLS_INIT_PID");
-    char images[PATH_MAX], verdict[PATH_MAX + 64];
+    char images[PATH_MAX];
+    struct stage stage;
     ssize_t length;
 
-    if (!action || !directory || (strcmp(action, "post-dump") != 0 && strcmp(action, "pre-resume") != 0))
-        return 0;
+    if (!action || !directory || !init_pid) return 0;
     length = readlink(directory, images, sizeof images - 1);
     if (length < 0) return 0;
     images[length] = '\0';
-    if (strncmp(images, MIGRATIONS_DIR, strlen(MIGRATIONS_DIR)) != 0 || !init_pid) return 0;
+    if (strncmp(images, MIGRATIONS_DIR, strlen(MIGRATIONS_DIR)) != 0) return 0;
 
-    snprintf(verdict, sizeof verdict, "%.*s/verdict.%s", (int)(strrchr(images, '/') - images), images,
-             action);
-    if (strcmp(action, "post-dump") == 0) return post_dump(images, init_pid, verdict);
-    return pre_resume(images, init_pid, verdict);
+    stage = (struct stage){.name = action, .images = images, .init = atoi(init_pid), .criu = getppid()};
+    return stage_hold(&stage);
 }

@@ -10,7 +10,7 @@
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
  *   mwarp-guest tcp-receive, tcp-send           speed of the VMs' network (tcp.c)
  *   mwarp-guest criu-version CRIU FILE          keeps what a CRIU says of its version (tools.c)
- *   criu, tar                                   quick ones before the stock ones (tools.c)
+ *   criu, tar                                   quick ones before the stock ones (tools.c, swrk.c)
  *   mwarp-action, or CRTOOLS_SCRIPT_ACTION set  CRIU action script (action.c)
  *
  * Convention: functions return 0 or a count, and a negative errno on failure.
@@ -20,6 +20,7 @@
 
 #define _GNU_SOURCE
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -66,6 +67,32 @@ int64_t socket_kinds(pid_t pid, char *text, size_t size);
 int fence_close(const char *name);
 int fence_open(const char *name, const char *bridge);
 int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4]);
+
+/* action.c: a stage of CRIU at which a migration may be held. */
+struct stage {
+    const char *name;
+    /* Directory of the images, in that of the migration. */
+    const char *images;
+    /* Init of the container; 0 where there is none yet. */
+    pid_t init;
+    pid_t criu;
+};
+/* Does what the stage asks for and waits for the verdict. 0: CRIU goes on, also from stages that nobody waits at. */
+int stage_hold(const struct stage *stage);
+
+/* protobuf.c: `value` of a number, `bytes` of all that has a length. */
+struct protobuf_field {
+    uint32_t number;
+    uint64_t value;
+    const unsigned char *bytes;
+    size_t length;
+};
+/* The first field of that number. False when there is none before the end, or before what makes no sense. */
+bool protobuf_find(const unsigned char *bytes, size_t length, uint32_t number, struct protobuf_field *field);
+
+/* swrk.c: whether a request of runc for CRIU is one to stand between, and how to. */
+int swrk_is_held(int server);
+int swrk_stand_between(int server, const char *images);
 
 /* shim.c: what a job and its likes leave in their directory. */
 int exit_code(int status);

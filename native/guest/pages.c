@@ -14,6 +14,7 @@
  *   OVERLAY   body: target, NUL, mount options
  *   UNMOUNT   body: target
  *   SOCKETS   answer as for READ, in one piece: text of socket_kinds
+ *   BIND      body: source, NUL, target
  */
 #include "guest.h"
 
@@ -30,7 +31,7 @@
 #define MAX_BODY_BYTES (64U * 1024 * 1024)
 #define PAGE           4096ULL
 
-enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS };
+enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND };
 
 struct request {
     uint32_t operation, argument, count, bytes;
@@ -182,6 +183,8 @@ static int serve(const struct request *request, const char *body)
     case OVERLAY:
         return reply(mount("overlay", body, "overlay", 0, second_string(body, request->bytes)) < 0 ? -errno
                                                                                                    : 0);
+    case BIND:
+        return reply(mount(body, second_string(body, request->bytes), NULL, MS_BIND, NULL) < 0 ? -errno : 0);
     case UNMOUNT:
         return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
     case SOCKETS:

@@ -37,6 +37,7 @@ struct stream {
 
 struct shim {
     const char *container, *job;
+    /* Opened at the first line: the log of a container that comes from elsewhere is put there after the shim has started. */
     int log;
     pid_t runc, init;
     int runc_status, init_status;
@@ -72,6 +73,13 @@ static void log_line(struct shim *shim, const struct stream *stream, size_t byte
     char head[80], date[32];
     struct iovec parts[3];
 
+    if (shim->log < 0) {
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof path, "%s/log", shim->container);
+        shim->log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+        if (shim->log < 0) return;
+    }
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
@@ -202,17 +210,14 @@ static int prepare_signals(void)
 
 int shim_main(int argc, char **argv)
 {
-    static struct shim shim = {.runc_status = NO_STATUS, .init_status = NO_STATUS, .init = -1};
+    static struct shim shim = {.log = -1, .runc_status = NO_STATUS, .init_status = NO_STATUS, .init = -1};
     int out[2], err[2], signals;
-    char path[PATH_MAX];
 
     if (argc < 4 || strcmp(argv[2], "--") != 0) return 2;
     shim.container = argv[0];
     shim.job = argv[1];
-    snprintf(path, sizeof path, "%s/log", shim.container);
-    shim.log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     signals = prepare_signals();
-    if (shim.log < 0 || signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) return 1;
+    if (signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) return 1;
     if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) return 1;
     shim.streams[0] = (struct stream){.name = "stdout", .fd = out[0]};
     shim.streams[1] = (struct stream){.name = "stderr", .fd = err[0]};

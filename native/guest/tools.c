@@ -3,11 +3,13 @@
  * container stands still meanwhile, and it pays for each program that is started.
  *
  *   criu  runc starts a CRIU to ask it for its version before it starts the one that does the work (libcontainer/
- *         container_linux.go, checkCriuVersion). That answer is on file; all else is CRIU's own business.
+ *         container_linux.go, checkCriuVersion). That answer is on file. For a dump or a restore of a migration somebody
+ *         steps between the two (swrk.c); all else is CRIU's own business.
  *   tar   CRIU packs each tmpfs by `tar --gzip` (criu/filesystems.c, tmpfs_dump), and tar starts a shell and gzip. A tmpfs
  *         that has little in it is not compressed. Archives that are get unpacked as ever.
  *
- * MWARP_CRIU and MWARP_TAR name the stock programs, MWARP_CRIU_VERSION the file with the answer.
+ * MWARP_CRIU and MWARP_TAR name the stock programs, MWARP_CRIU_VERSION the file with the answer, MWARP_IMAGES the directory of a
+ * migration's images.
  */
 #include "guest.h"
 
@@ -62,7 +64,9 @@ static size_t kept_answer(char *answer, size_t size)
 int criu_main(int argc, char **argv)
 {
     char request[sizeof version_request + 1], answer[ANSWER_BYTES];
+    const char *images = getenv("MWARP_IMAGES");
     size_t bytes;
+    int error;
 
     if (argc == 3 && strcmp(argv[1], "swrk") == 0 && (bytes = kept_answer(answer, sizeof answer)) > 0) {
         int server = atoi(argv[2]);
@@ -72,6 +76,13 @@ int criu_main(int argc, char **argv)
         if (got == sizeof version_request && memcmp(request, version_request, sizeof version_request) == 0) {
             recv(server, request, sizeof request, 0);
             return send(server, answer, bytes, MSG_NOSIGNAL) == (ssize_t)bytes ? 0 : 1;
+        }
+    }
+    if (argc == 3 && strcmp(argv[1], "swrk") == 0 && images && swrk_is_held(atoi(argv[2]))) {
+        error = swrk_stand_between(atoi(argv[2]), images);
+        if (error < 0) {
+            fprintf(stderr, "nobody could step between runc and CRIU: %s\n", strerror(-error));
+            return 1;
         }
     }
     return run_stock("MWARP_CRIU", argv);

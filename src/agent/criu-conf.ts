@@ -5,13 +5,12 @@
  */
 import { copyFile, rm, symlink } from "node:fs/promises";
 import { writeAtomic } from "./files.js";
-import { ACTION_SCRIPT, CRIU_CONF, HELPER } from "./paths.js";
+import { ACTION_SCRIPT, CRIU_CONF, CRIU_QUICK_CONF, HELPER } from "./paths.js";
 
 /** In the OCI configuration: no CRIU configuration file from runc. */
 export const CRIU_ANNOTATIONS: Readonly<Record<string, string>> = { "org.criu.config": "" };
 
 const configuration = `# written by the mWarp agent
-action-script ${ACTION_SCRIPT}
 # mWarp keeps the fence: the container's link is down from the freeze to the commit
 network-lock skip
 tcp-established
@@ -24,5 +23,6 @@ export async function writeCriuConf(): Promise<void> {
   await rm(ACTION_SCRIPT, { force: true });
   // By its name the program knows that it is the action script.
   await symlink(HELPER, ACTION_SCRIPT).catch(() => copyFile(HELPER, ACTION_SCRIPT));
-  await writeAtomic(CRIU_CONF, configuration);
+  await writeAtomic(CRIU_CONF, `${configuration}action-script ${ACTION_SCRIPT}\n`);
+  await writeAtomic(CRIU_QUICK_CONF, configuration);
 }

@@ -16,6 +16,7 @@ const operations = {
   overlay: 7,
   unmount: 8,
   sockets: 9,
+  bind: 10,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -95,6 +96,11 @@ export class Helper {
 
   mountOverlay(target: string, options: string): Promise<number> {
     return this.#simple("overlay", 0, 0, Buffer.from(`${target}\0${options}`));
+  }
+
+  /** mount(2) with MS_BIND: `target` shows what `source` does. */
+  bindMount(source: string, target: string): Promise<number> {
+    return this.#simple("bind", 0, 0, Buffer.from(`${source}\0${target}`));
   }
 
   unmount(target: string): Promise<number> {

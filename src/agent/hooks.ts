@@ -1,6 +1,6 @@
 /**
- * Where CRIU's action script (native/guest/action.c) waits for its verdict. By the time it calls, it has frozen the
- * container. A verdict is written to a file before it is told, so that a second call for the same stage, or one after
+ * Where CRIU's action script, or who stands between runc and CRIU, waits for its verdict (native/guest/action.c). By the time it
+ * calls it has frozen the container, but for the stage `begin`. A verdict is written to a file before it is told, so that a second call for the same stage, or one after
  * a restart of this agent, gets the same answer.
  */
 import { rm } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { basename, dirname } from "node:path";
 import { MwarpError } from "../errors.js";
 import { readIfThere, writeAtomic } from "./files.js";
 import { log } from "./log.js";
-import { ACTION_SOCKET, type HookAction, MIGRATIONS_DIR, migrationPaths } from "./paths.js";
+import { ACTION_SOCKET, type HookAction, hookActions, MIGRATIONS_DIR, migrationPaths } from "./paths.js";
 
 /** A hook that waits. */
 export interface HeldHook {
@@ -92,9 +92,10 @@ export class Hooks {
   }
 
   async #arrived(line: string, socket: Socket): Promise<void> {
-    const [action, initPid, , criuPid, freezeErrno, images] = line.split(" ");
+    const [stage, initPid, , criuPid, freezeErrno, images] = line.split(" ");
     const directory = dirname(images ?? "");
-    if ((action !== "post-dump" && action !== "pre-resume") || dirname(directory) !== MIGRATIONS_DIR) {
+    const action = hookActions.find((known) => known === stage);
+    if (action === undefined || dirname(directory) !== MIGRATIONS_DIR) {
       log("warn", `hook: not understood: ${line}`);
       socket.end("1");
       return;

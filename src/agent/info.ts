@@ -1,7 +1,8 @@
 /** Facts of this guest, as `hello` and `info` give them. */
 import { readFile } from "node:fs/promises";
 import { hostname, release } from "node:os";
-import { AGENT_PROTOCOL_VERSION, type GuestInfo } from "../protocol/agent.js";
+import { AGENT_PROTOCOL_VERSION } from "../protocol/agent.js";
+import type { GuestInfo } from "../protocol/guest-info.js";
 import { readIfThere } from "./files.js";
 import { kernelFacts } from "./kernel/facts.js";
 import { run } from "./process.js";

@@ -3,23 +3,21 @@ import { spawn } from "node:child_process";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../errors.js";
-import type { Toolset } from "../protocol/agent.js";
 import { exists, readIfThere, readNumber } from "./files.js";
 import { log } from "./log.js";
 import { CRIU_CONF, HELPER } from "./paths.js";
-import { kill } from "./process.js";
-import { toolEnvironment } from "./quick-tools.js";
+import { kill, pollUntil } from "./process.js";
+
+const END_TIMEOUT_MS = 10_000;
+
+type Environment = Readonly<Record<string, string>>;
 
 /** CRIU takes its configuration from here; see criu-conf.ts. */
-const environment = (tools: Toolset): NodeJS.ProcessEnv => ({
-  ...process.env,
-  CRIU_CONFIG_FILE: CRIU_CONF,
-  ...toolEnvironment(tools),
-});
+const stock: Environment = { CRIU_CONFIG_FILE: CRIU_CONF };
 
 /** The pid is written here, and by the program again: from now on the job is known to run, by who must end it too. */
-async function launch(dir: string, args: readonly string[], tools: Toolset): Promise<void> {
-  const env = environment(tools);
+async function launch(dir: string, args: readonly string[], added: Environment): Promise<void> {
+  const env = { ...process.env, ...stock, ...added };
   const child = spawn(HELPER, args, { detached: true, stdio: "ignore", env, cwd: "/" });
   child.on("error", (error) => log("error", `${HELPER}: ${error.message}`));
   child.unref();
@@ -32,14 +30,10 @@ async function freshDirectory(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true });
 }
 
-/** Starts a command; its output lands in DIR/output, its exit code in DIR/status. */
-export async function startJob(
-  dir: string,
-  argv: readonly string[],
-  tools: Toolset = "stock",
-): Promise<void> {
+/** Starts a command; its output lands in DIR/output, its exit code in DIR/status. @param added to its environment */
+export async function startJob(dir: string, argv: readonly string[], added: Environment = {}): Promise<void> {
   await freshDirectory(dir);
-  await launch(dir, ["job", dir, "--", ...argv], tools);
+  await launch(dir, ["job", dir, "--", ...argv], added);
 }
 
 /** Starts runc under a shim that keeps the container's output and exit code. */
@@ -47,10 +41,10 @@ export async function startShim(
   containerDir: string,
   jobDir: string,
   argv: readonly string[],
-  tools: Toolset = "stock",
+  added: Environment = {},
 ): Promise<void> {
   await freshDirectory(jobDir);
-  await launch(jobDir, ["shim", containerDir, jobDir, "--", ...argv], tools);
+  await launch(jobDir, ["shim", containerDir, jobDir, "--", ...argv], added);
 }
 
 /**
@@ -59,7 +53,7 @@ export async function startShim(
  */
 export async function startKeeper(dir: string, cgroup: string, argv: readonly string[]): Promise<void> {
   await freshDirectory(dir);
-  await launch(dir, ["lazy", dir, cgroup, "--", ...argv], "stock");
+  await launch(dir, ["lazy", dir, cgroup, "--", ...argv], {});
 }
 
 /** Exit code of a job, or null while it runs. A job that vanished without a word counts as failed. */
@@ -85,6 +79,15 @@ export async function jobRuns(dir: string): Promise<boolean> {
 export async function killJob(dir: string): Promise<void> {
   const pid = await readNumber(join(dir, "pid"));
   if (pid !== null) kill(-pid);
+}
+
+/** Kills a job and waits for its end; none may ever have been started. */
+export async function endJob(dir: string): Promise<void> {
+  if (!(await jobRuns(dir))) return;
+  await killJob(dir);
+  await pollUntil(`the end of ${dir}`, async () => ((await jobRuns(dir)) ? null : true), {
+    timeoutMs: END_TIMEOUT_MS,
+  });
 }
 
 /** Throws when the helper program is not installed: everything rests on it. */

@@ -7,6 +7,8 @@ export const HELPER = process.env.MWARP_GUEST_HELPER ?? "/usr/local/bin/mwarp-gu
 export const ACTION_SCRIPT = join(ROOT, "mwarp-action");
 export const ACTION_SOCKET = join(ROOT, "action.sock");
 export const CRIU_CONF = join(ROOT, "criu.conf");
+/** For a CRIU that has somebody between itself and runc. */
+export const CRIU_QUICK_CONF = join(ROOT, "criu-quick.conf");
 /** Programs that stand before the stock ones, and what CRIU has said of its version. */
 export const TOOLS_DIR = join(ROOT, "tools");
 export const CRIU_VERSION = join(ROOT, "criu-version");
@@ -69,6 +71,8 @@ export const cgroupsPath = (name: string): string => `/mwarp/${name}`;
 /** Where runc keeps what it knows of its containers. */
 export const runcStateDir = (name: string): string => join("/run/runc", name);
 export const runcState = (name: string): string => join(runcStateDir(name), "state.json");
+/** Where runc mounts the root of a container that it restores, for CRIU (libcontainer/container_linux.go, Restore). */
+export const runcRestoreRoot = (name: string): string => join(runcStateDir(name), "criu-root");
 
 export interface MigrationPaths {
   readonly dir: string;
@@ -87,8 +91,9 @@ export interface MigrationPaths {
   verdict(action: HookAction): string;
 }
 
-/** The stages of CRIU at which a migration is held. */
-export type HookAction = "post-dump" | "pre-resume";
+/** The stages of CRIU at which a migration is held; `begin`: it is started, and has not been told what to do (native/guest/swrk.c). */
+export const hookActions = ["begin", "post-dump", "pre-resume"] as const;
+export type HookAction = (typeof hookActions)[number];
 
 export function migrationPaths(id: string): MigrationPaths {
   const dir = join(MIGRATIONS_DIR, id);

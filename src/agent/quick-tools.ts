@@ -1,5 +1,6 @@
 /**
- * Quick stand-ins for programs that runc and CRIU start while the container stands still (native/guest/tools.c). A warp has them
+ * Quick stand-ins for programs that runc and CRIU start while the container stands still (native/guest/tools.c), and who stands
+ * between runc and CRIU, so that both can be started before it does (native/guest/swrk.c). A warp has them
  * in its PATH; the methods over the network are measured against it and get what is stock.
  */
 import { access, constants, mkdir, rename, rm, symlink } from "node:fs/promises";
@@ -7,7 +8,7 @@ import { join } from "node:path";
 import { MwarpError } from "../errors.js";
 import type { Toolset } from "../protocol/agent.js";
 import { log } from "./log.js";
-import { CRIU_VERSION, HELPER, TOOLS_DIR } from "./paths.js";
+import { CRIU_QUICK_CONF, CRIU_VERSION, HELPER, TOOLS_DIR } from "./paths.js";
 import { run } from "./process.js";
 
 const STOCK_PATH = process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -17,11 +18,11 @@ let quick: Readonly<Record<string, string>> | null = null;
 
 export const haveQuickTools = (): boolean => quick !== null;
 
-/** @throws MWARP_E_RUNTIME for quick tools when there are none: a dump by the other side's could not be restored */
-export function toolEnvironment(tools: Toolset): Readonly<Record<string, string>> {
+/** For a runc that dumps or restores. @throws MWARP_E_RUNTIME for quick tools when there are none: a dump by the other side's could not be restored */
+export function toolEnvironment(tools: Toolset, images: string): Readonly<Record<string, string>> {
   if (tools === "stock") return {};
   if (quick === null) throw new MwarpError("MWARP_E_RUNTIME", "this agent has no quick tools any more");
-  return quick;
+  return { ...quick, MWARP_IMAGES: images };
 }
 
 /** At each start of the agent. When it fails there are none, and the host does without on the other side, too. */
@@ -41,6 +42,7 @@ export async function prepareQuickTools(): Promise<void> {
     MWARP_CRIU: criu,
     MWARP_TAR: tar,
     MWARP_CRIU_VERSION: CRIU_VERSION,
+    CRIU_CONFIG_FILE: CRIU_QUICK_CONF,
   };
 }
 

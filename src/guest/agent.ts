@@ -9,10 +9,10 @@ import {
   type AgentResult,
   agentMethods,
   FrameKind,
-  type GuestInfo,
 } from "../protocol/agent.js";
 import { checked } from "../protocol/checked.js";
 import type { Frame } from "../protocol/frame.js";
+import type { GuestInfo } from "../protocol/guest-info.js";
 import { Channel, type ChannelBytes } from "./channel.js";
 import { type ChunkHandler, PendingRequest } from "./request.js";
 

@@ -5,8 +5,9 @@
  * what cannot be learned because of one reason does not hide the others.
  */
 import { errorTable, MwarpError, toMwarpError } from "../errors.js";
-import type { AgentResult, GuestInfo } from "../protocol/agent.js";
+import type { AgentResult } from "../protocol/agent.js";
 import type { ContainerState } from "../protocol/container.js";
+import type { GuestInfo } from "../protocol/guest-info.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, MemoryLayout } from "../vm/types.js";

@@ -1,6 +1,7 @@
 /** What speaks against a migration between two guests, each reason with its code. Pure: facts in, reasons out. */
 import type { ErrorCode } from "../errors.js";
-import type { AgentResult, GuestInfo } from "../protocol/agent.js";
+import type { AgentResult } from "../protocol/agent.js";
+import type { GuestInfo } from "../protocol/guest-info.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, VmEndpoint } from "../vm/types.js";

@@ -11,7 +11,8 @@
  */
 import { readFileSync } from "node:fs";
 import { isMwarpError, MwarpError, toMwarpError } from "../errors.js";
-import type { GuestInfo, PageRun, TaskRoot } from "../protocol/agent.js";
+import type { PageRun, TaskRoot } from "../protocol/agent.js";
+import type { GuestInfo } from "../protocol/guest-info.js";
 import type { BackendChoice, StunParts } from "../protocol/migration.js";
 import type { BackedRam } from "../warp/backed-pieces.js";
 import type { CompletedExchange } from "../warp/backend.js";

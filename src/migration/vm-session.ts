@@ -4,7 +4,8 @@
  */
 import * as z from "zod/mini";
 import { MwarpError } from "../errors.js";
-import type { GuestInfo, TaskRoot } from "../protocol/agent.js";
+import type { TaskRoot } from "../protocol/agent.js";
+import type { GuestInfo } from "../protocol/guest-info.js";
 import { BackingReader } from "../vm/backing.js";
 import { pagingLevels } from "../vm/facts.js";
 import { changeHazards, findHazards } from "../vm/hazards.js";

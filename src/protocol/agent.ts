@@ -18,8 +18,9 @@
  */
 import * as z from "zod/mini";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
+import { GuestInfoSchema } from "./guest-info.js";
 
-export const AGENT_PROTOCOL_VERSION = 7;
+export const AGENT_PROTOCOL_VERSION = 8;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -68,49 +69,15 @@ export type ImageFile = z.infer<typeof ImageFileSchema>;
 export const PageRunSchema = z.object({ nsPid: uint, page: uint, pages: uint });
 export type PageRun = z.infer<typeof PageRunSchema>;
 
-export const GuestInfoSchema = z.object({
-  protocol: z.int(),
-  agentVersion: z.string(),
-  /** Changes at each boot of the VM. */
-  bootId: z.string(),
-  hostname: z.string(),
-  kernel: z.string(),
-  criuVersion: z.nullable(z.string()),
-  runcVersion: z.nullable(z.string()),
-  /** Whether runc and CRIU can have mWarp's stand-ins (agent/quick-tools.ts). Both sides of a migration must, or neither. */
-  quickTools: z.boolean(),
-  memTotalBytes: uint,
-  memAvailableBytes: uint,
-  swapTotalBytes: uint,
-  transparentHugepages: z.string(),
-  /** Sorted flags of the first processor in /proc/cpuinfo. */
-  cpuFlags: z.array(z.string()),
-  /** Size of a signal frame, which holds the processor's whole XSAVE area (AT_MINSIGSTKSZ); 0 when not known. */
-  signalFrameBytes: uint,
-  /** Virtual address at which the kernel maps physical address 0, decimal string (does not fit a number). */
-  directMapBase: z.string(),
-  /**
-   * Virtual address of the struct page array and the offsets mWarp reads, from BTF and kallsyms. `mappingOffset` is
-   * that of page->mapping, whose low bits tell an anonymous page from a KSM page and from the zero pages.
-   */
-  structPage: z.object({
-    vmemmapBase: z.string(),
-    bytes: uint,
-    flagsOffset: uint,
-    compoundHeadOffset: uint,
-    mappingOffset: uint,
-    refcountOffset: uint,
-  }),
-  /** Offsets in task_struct and mm_struct, from BTF. */
-  taskStruct: z.object({ pidOffset: uint, mmOffset: uint, mmPgdOffset: uint }),
-  /** GPA of the kernel's own page-table root (init_mm / swapper_pg_dir). */
-  kernelRootGpa: uint,
-});
-export type GuestInfo = z.infer<typeof GuestInfoSchema>;
-
 /** Which programs runc and CRIU find in their PATH: stock ones, or quick stand-ins before them. */
 export const ToolsetSchema = z.enum(["quick", "stock"]);
 export type Toolset = z.infer<typeof ToolsetSchema>;
+
+/**
+ * What the first descriptors of a container's init are ("/dev/null", "pipe:[4711]"), which runc wants to know of before it starts
+ * CRIU; null when runc did not say.
+ */
+const DescriptorsSchema = z.nullable(z.array(z.string().check(z.maxLength(4096))).check(z.maxLength(64)));
 
 /** A word to write into a restored task before it runs: 16 hex digits, little-endian value, at a virtual address. */
 export const PokeSchema = z.object({ nsPid: uint, address: uint, valueHex: z.string() });
@@ -231,8 +198,15 @@ export const agentMethods = {
       unsupported: z.array(z.string()),
     }),
   ),
-  /** Before the freeze: image directory on tmpfs with the static parent. Changes nothing of the container. */
-  "source.prepare": method("none", z.object({ migration: MigrationIdSchema, name: NameSchema }), empty),
+  /**
+   * Before the freeze: image directory on tmpfs with the static parent. With quick tools runc and CRIU are started, too, and wait
+   * to be told (native/guest/swrk.c). Changes nothing of the container.
+   */
+  "source.prepare": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, name: NameSchema, tools: ToolsetSchema }),
+    z.object({ descriptors: DescriptorsSchema }),
+  ),
   /**
    * Method precopy: `runc checkpoint --pre-dump` of the running container to the page server of that round. CRIU holds the
    * container for a moment while it takes the pages in; an abort waits for the end of it.
@@ -242,8 +216,12 @@ export const agentMethods = {
     z.object({ migration: MigrationIdSchema, round: RoundSchema, server: PageServerSchema }),
     z.object({ command: CommandSchema }),
   ),
-  /** Link down, cgroup.freeze=1, waits for `frozen 1`. */
-  "source.freeze": method("none", migration, z.object({ tasks: z.array(TaskSchema) })),
+  /** Link down, cgroup.freeze=1, waits for `frozen 1`. With quick tools not before CRIU stands by. */
+  "source.freeze": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, tools: ToolsetSchema }),
+    z.object({ tasks: z.array(TaskSchema) }),
+  ),
   /**
    * `runc checkpoint` of the frozen container; answers once the post-dump hook is held and the cgroup is frozen again. When the
    * pages go nowhere, clear_refs on the frozen tasks comes first, and the dump is against the static parent.
@@ -274,7 +252,10 @@ export const agentMethods = {
   "source.abort": method("none", migration, empty),
 
   // --- destination side ---
-  /** Before the freeze: bundle, root file system, network namespace with its link down, image directory on tmpfs. */
+  /**
+   * Before the freeze: bundle, root file system, network namespace with its link down, image directory on tmpfs. With quick tools,
+   * and known descriptors, runc and CRIU are started, too, and wait for the images.
+   */
   "destination.prepare": method(
     "none",
     z.object({
@@ -282,6 +263,8 @@ export const agentMethods = {
       spec: ContainerSpecSchema,
       /** Memory that is to be made of 2 MiB pages; 0 when nobody cares. */
       hugeBytes: uint,
+      tools: ToolsetSchema,
+      descriptors: DescriptorsSchema,
     }),
     empty,
   ),

@@ -121,7 +121,7 @@ export async function discardDestination(record: DestinationRecord, tools: Tools
   if ((await heldBy(record.name)) === record.id) {
     // Killed before CRIU is let go: no task may reach user space. One that CRIU makes after this the hook kills.
     await killRestored(container.cgroup);
-    await tools.hooks.release(record.id, "pre-resume", 1);
+    for (const stage of ["begin", "pre-resume"] as const) await tools.hooks.release(record.id, stage, 1);
     const watch = new CriuWatch(paths.job);
     await jobEnds(paths.job, async () => {
       await killRestored(container.cgroup);

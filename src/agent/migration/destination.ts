@@ -1,8 +1,14 @@
 /** The destination side of a migration, up to the held restore. What ends it is in destination-end.ts. */
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
-import { type AgentParams, type AgentResult, SLOWEST_BYTES_PER_MS } from "../../protocol/agent.js";
+import {
+  type AgentParams,
+  type AgentResult,
+  type PageServer,
+  SLOWEST_BYTES_PER_MS,
+  type Toolset,
+} from "../../protocol/agent.js";
 import { mountRoot } from "../containers/bundle.js";
 import { tasksOf } from "../containers/cgroup.js";
 import { createContainer } from "../containers/lifecycle.js";
@@ -11,6 +17,7 @@ import { jobStatus, startShim } from "../job.js";
 import { log, timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
+import { toolEnvironment } from "../quick-tools.js";
 import { unpack } from "../rootfs.js";
 import { keepForAdoption } from "./adopt.js";
 import { lazyPagesCommand, restoreCommand } from "./command-lines.js";
@@ -24,13 +31,18 @@ import { heldBytes, pageServerEnds } from "./page-server.js";
 import { byTask } from "./pages.js";
 import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, saveRecord } from "./record.js";
 import { rootsOf, type Tools } from "./source.js";
+import { showRoot, untilStandingBy, wasStarted } from "./stand-by.js";
 
 /** A restore without page contents takes seconds, also under emulation. */
 const RESTORE_TIMEOUT_MS = 60_000;
 type Empty = Record<string, never>;
 
 /** Everything that can be made while the container still runs elsewhere. `MWARP_E_NAME_TAKEN`. */
-export async function prepare(params: AgentParams<"destination.prepare">, tools: Tools): Promise<Empty> {
+export async function prepare(
+  params: AgentParams<"destination.prepare">,
+  signal: AbortSignal,
+  tools: Tools,
+): Promise<Empty> {
   const { migration: id, spec } = params;
   if (await loadRecord(id)) throw new MwarpError("MWARP_E_PROTOCOL", `migration ${id} is known here already`);
   const paths = migrationPaths(id);
@@ -49,6 +61,8 @@ export async function prepare(params: AgentParams<"destination.prepare">, tools:
   try {
     await claimName(spec, { migration: id });
     await Promise.all([createContainer(spec), makeHugeRoom(params.hugeBytes)]);
+    if (params.tools === "quick" && params.descriptors !== null)
+      await standBy(record, params.descriptors, signal, tools);
   } catch (error) {
     await discardDestination(record, tools);
     throw error;
@@ -56,6 +70,34 @@ export async function prepare(params: AgentParams<"destination.prepare">, tools:
   await saveRecord({ ...record, step: "prepared" });
   await pruneRecords();
   return {};
+}
+
+/** runc reads what the descriptors are before it starts CRIU; the images bring the same file along. */
+async function standBy(
+  record: DestinationRecord,
+  descriptors: readonly string[],
+  signal: AbortSignal,
+  tools: Tools,
+): Promise<void> {
+  const paths = migrationPaths(record.id);
+  await writeFile(join(paths.images, "descriptors.json"), JSON.stringify(descriptors), { mode: 0o600 });
+  await startRestore(record, null, "quick");
+  const watch = new CriuWatch(paths.job);
+  const ended = () => restoreFailure(record, tools, watch);
+  await timed("standing by", () => untilStandingBy(record.id, tools.hooks, { signal, ended }));
+}
+
+async function startRestore(
+  record: DestinationRecord,
+  pagesFrom: PageServer | null,
+  toolset: Toolset,
+): Promise<string[]> {
+  const paths = migrationPaths(record.id);
+  const container = containerPaths(record.name);
+  const command = restoreCommand(record, container, pagesFrom);
+  for (const stale of [container.pid, container.exit]) await rm(stale, { force: true });
+  await startShim(container.dir, paths.job, command, toolEnvironment(toolset, paths.images));
+  return command;
 }
 
 export async function images(
@@ -93,11 +135,8 @@ export async function restore(
   const held = await heldBytes(paths);
   const lazy = pagesFrom === null ? [] : [lazyPagesCommand(paths, pagesFrom)];
   for (const command of lazy) await startLazyPages(paths, container.cgroup, command, context.signal);
-  const command = restoreCommand(record, container, pagesFrom);
-  await mountRoot(await loadSpec(record.name), tools.helper);
-  for (const stale of [container.pid, container.exit]) await rm(stale, { force: true });
-  await startShim(container.dir, paths.job, command, toolset);
   const watch = new CriuWatch(paths.job);
+  const command = await tellRestore(record, toolset, watch, tools);
   const hook = await timed("restore", () =>
     tools.hooks.wait(record.id, "pre-resume", {
       signal: context.signal,
@@ -115,6 +154,27 @@ export async function restore(
   await saveRecord({ ...record, step: "held", tasks });
   const roots = await timed("roots", () => rootsOf(tasks));
   return { roots, pagesBytes: await pagesBytes(paths.images), commands: [...lazy, command] };
+}
+
+/** Starts runc, or lets one go on that stands by, when the container's files are all there. */
+async function tellRestore(
+  record: DestinationRecord,
+  toolset: Toolset,
+  watch: CriuWatch,
+  tools: Tools,
+): Promise<string[]> {
+  const paths = migrationPaths(record.id);
+  const standsBy = await wasStarted(paths);
+  await mountRoot(await loadSpec(record.name), tools.helper);
+  if (!standsBy) {
+    if (toolset === "quick") await tools.hooks.release(record.id, "begin", 0);
+    return startRestore(record, record.pagesFrom, toolset);
+  }
+  const failure = await restoreFailure(record, tools, watch);
+  if (failure !== null) throw failure;
+  await showRoot(record.name, tools.helper);
+  await tools.hooks.release(record.id, "begin", 0);
+  return restoreCommand(record, containerPaths(record.name), record.pagesFrom);
 }
 
 async function restoreFailure(

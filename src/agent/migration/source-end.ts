@@ -56,7 +56,10 @@ async function isHeld(cgroup: string): Promise<boolean> {
 export async function releaseSource(record: SourceRecord, tools: Tools): Promise<void> {
   const container = containerPaths(record.name);
   await saveRecord({ ...record, step: "aborting" });
-  if (record.step !== "prepared") {
+  await tools.hooks.release(record.id, "begin", 1);
+  if (record.step === "prepared") {
+    await runcEnded(record);
+  } else {
     // CRIU undoes what it did in the tasks (it holds parts of their state) before it exits.
     await tools.hooks.release(record.id, "post-dump", 1);
     await runcEnded(record);

@@ -1,14 +1,16 @@
 /** The source side of a migration, up to the dump. What ends it, either way, is in source-end.ts. */
 import { spawn } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
 import {
   type AgentParams,
   type AgentResult,
+  type PageRoute,
   type PageRun,
   SLOWEST_BYTES_PER_MS,
   type Task,
+  type Toolset,
 } from "../../protocol/agent.js";
 import { freeze, memoryBytes, subgroups, tasksOf } from "../containers/cgroup.js";
 import { bridgeAddress, vethName } from "../containers/network.js";
@@ -16,13 +18,14 @@ import { loadSpec, setHeld } from "../containers/store.js";
 import { exists } from "../files.js";
 import type { Helper } from "../helper.js";
 import type { Hooks } from "../hooks.js";
-import { jobStatus, startJob } from "../job.js";
+import { endJob, jobStatus, startJob } from "../job.js";
 import { kernelFacts } from "../kernel/facts.js";
 import { type TaskPlace, taskRoots } from "../kernel/roots.js";
 import { timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
 import { lastLines, pollUntil } from "../process.js";
+import { toolEnvironment } from "../quick-tools.js";
 import { freePort, listens } from "../tcp-port.js";
 import { checkpointCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
@@ -32,6 +35,7 @@ import { mustBeFree } from "./inspect.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
 import { releaseSource } from "./source-end.js";
+import { externalDescriptors, untilStandingBy, wasStarted } from "./stand-by.js";
 
 const DUMP_TIMEOUT_MS = 120_000;
 const SERVE_TIMEOUT_MS = 20_000;
@@ -43,7 +47,7 @@ export interface Tools {
 }
 
 /** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`; a repeated call prepares anew. */
-export async function prepare(params: AgentParams<"source.prepare">): Promise<Empty> {
+export async function prepare(params: AgentParams<"source.prepare">): Promise<AgentResult<"source.prepare">> {
   const { migration: id, name } = params;
   await mustBeFree(name);
   const known = await loadRecord(id);
@@ -51,22 +55,40 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Em
     throw new MwarpError("MWARP_E_PROTOCOL", `migration ${id} is already ${known.step} in this VM`);
   }
   const paths = migrationPaths(id);
+  await endJob(paths.job);
+  await rm(paths.verdict("begin"), { force: true });
   for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
   await createParent(paths);
   const tasks = await tasksOf(containerPaths(name).cgroup);
-  await saveRecord({ id, name, side: "source", step: "prepared", tasks, serves: null, sendsTo: null });
+  const record = { id, name, side: "source", step: "prepared", tasks, serves: null, sendsTo: null } as const;
+  await saveRecord(record);
   await pruneRecords();
-  return {};
+  if (params.tools === "stock") return { descriptors: null };
+  await startDump(record, { kind: "none" }, params.tools);
+  return { descriptors: await externalDescriptors(name) };
+}
+
+async function startDump(record: SourceRecord, pages: PageRoute, toolset: Toolset): Promise<string[]> {
+  const paths = migrationPaths(record.id);
+  const command = checkpointCommand(record, pages);
+  await startJob(paths.job, command, toolEnvironment(toolset, paths.images));
+  return command;
 }
 
 /** The link goes down first: what the container sends after the freeze would be lost on its peer's window. */
 export async function freezeSource(
   params: AgentParams<"source.freeze">,
+  signal: AbortSignal,
   tools: Tools,
 ): Promise<AgentResult<"source.freeze">> {
   const record = await sourceRecord(params.migration, "prepared", "frozen");
   const container = containerPaths(record.name);
   const spec = await loadSpec(record.name);
+  if (params.tools === "quick") {
+    const watch = new CriuWatch(migrationPaths(record.id).job);
+    const ended = () => dumpFailure(record, tools, watch);
+    await timed("standing by", () => untilStandingBy(record.id, tools.hooks, { signal, ended }));
+  }
   // On file before anything is done: whatever becomes of this agent, an abort then undoes all of it.
   await saveRecord({ ...record, step: "frozen" });
   try {
@@ -106,8 +128,11 @@ export async function dump(
     await linkParentTasks(paths, record.tasks);
     await timed("clear_refs", () => clearSoftDirty(record.tasks));
   }
-  const command = checkpointCommand(record, pages);
-  await startJob(paths.job, command, toolset);
+  const command =
+    toolset === "quick" && (await wasStarted(paths))
+      ? checkpointCommand(record, pages)
+      : await startDump(record, pages, toolset);
+  if (toolset === "quick") await tools.hooks.release(record.id, "begin", 0);
   const watch = new CriuWatch(paths.job);
   const bulk = pages.kind === "server" ? await memoryBytes(containerPaths(record.name).cgroup) : 0;
   const hook = await timed("checkpoint", () =>

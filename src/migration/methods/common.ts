@@ -5,7 +5,6 @@
 import { MwarpError } from "../../errors.js";
 import {
   type AgentResult,
-  type GuestInfo,
   type ImageFile,
   type PageRoute,
   type PageServer,
@@ -14,6 +13,7 @@ import {
   type TaskRoot,
   type Toolset,
 } from "../../protocol/agent.js";
+import type { GuestInfo } from "../../protocol/guest-info.js";
 import type { MigrationMethod, MigrationRequest } from "../../protocol/migration.js";
 import type { WarpTable } from "../../warp/table.js";
 import { ChunkCollector, inChunks } from "../chunks.js";
@@ -71,9 +71,12 @@ export async function prepareBoth(context: StepContext): Promise<void> {
   const { spec } = checked.usage;
   // The other methods are as stock tools have them, which make no room.
   const hugeBytes = context.request.method === "warp" ? checked.usage.hugeBytes : 0;
-  await checked.sourceAgent.call("source.prepare", { migration: id, name: spec.name }, options);
+  const tools = toolset(context);
+  const toSource = { migration: id, name: spec.name, tools };
+  const { descriptors } = await checked.sourceAgent.call("source.prepare", toSource, options);
   await deliverRootfs(checked.destinationAgent, spec.rootfs, checked.rootfsFile, signal);
-  await checked.destinationAgent.call("destination.prepare", { migration: id, spec, hugeBytes }, options);
+  const toDestination = { migration: id, spec, hugeBytes, tools, descriptors };
+  await checked.destinationAgent.call("destination.prepare", toDestination, options);
   await context.deadMan.armed();
 }
 
@@ -82,7 +85,7 @@ export async function freezeSource(context: StepContext): Promise<Tasks> {
   context.onFreeze();
   const { tasks } = await context.checked.sourceAgent.call(
     "source.freeze",
-    { migration: context.id },
+    { migration: context.id, tools: toolset(context) },
     { signal: context.signal, timeoutMs: limits.quick },
   );
   return tasks;

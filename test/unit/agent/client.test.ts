@@ -52,7 +52,9 @@ describe("GuestAgent", () => {
       },
     });
     const agent = await connectAgent(path);
-    await expect(agent.call("source.freeze", { migration: "m-12345678" })).rejects.toMatchObject({
+    await expect(
+      agent.call("source.freeze", { migration: "m-12345678", tools: "stock" }),
+    ).rejects.toMatchObject({
       code: "MWARP_E_DUMP",
       message: "no",
       details: ["line 1", "line 2"],
@@ -64,7 +66,7 @@ describe("GuestAgent", () => {
     const { path } = await guest({ "rootfs.has": async () => ({ present: "yes" }) as never });
     const agent = await connectAgent(path);
     await expect(agent.call("rootfs.has", { digest })).rejects.toMatchObject({ code: "MWARP_E_PROTOCOL" });
-    await expect(agent.call("source.freeze", { migration: "NO" })).rejects.toMatchObject({
+    await expect(agent.call("source.freeze", { migration: "NO", tools: "stock" })).rejects.toMatchObject({
       code: "MWARP_E_PROTOCOL",
     });
     agent.close();
@@ -158,10 +160,18 @@ describe("GuestAgent", () => {
     });
     const agent = await connectAgent(path);
     const controller = new AbortController();
-    const first = agent.call("source.freeze", { migration: "m-12345678" }, { signal: controller.signal });
+    const first = agent.call(
+      "source.freeze",
+      { migration: "m-12345678", tools: "stock" },
+      { signal: controller.signal },
+    );
     setTimeout(() => controller.abort(), 20);
     await expect(first).rejects.toMatchObject({ code: "MWARP_E_CANCELLED" });
-    const second = agent.call("source.freeze", { migration: "m-12345678" }, { timeoutMs: 30 });
+    const second = agent.call(
+      "source.freeze",
+      { migration: "m-12345678", tools: "stock" },
+      { timeoutMs: 30 },
+    );
     await expect(second).rejects.toMatchObject({ code: "MWARP_E_TIMEOUT" });
     await sleep(30);
     expect(reasons).toHaveLength(2);
@@ -171,7 +181,7 @@ describe("GuestAgent", () => {
   it("rejects everything under way when the connection is lost, and everything after", async () => {
     const made = await guest({ "source.freeze": () => new Promise(() => undefined) });
     const agent = await connectAgent(made.path);
-    const pending = agent.call("source.freeze", { migration: "m-12345678" });
+    const pending = agent.call("source.freeze", { migration: "m-12345678", tools: "stock" });
     setTimeout(() => made.clients[0]?.destroy(), 20);
     await expect(pending).rejects.toMatchObject({ code: "MWARP_E_AGENT_UNREACHABLE" });
     await expect(agent.call("info", {})).rejects.toMatchObject({ code: "MWARP_E_AGENT_UNREACHABLE" });
@@ -189,7 +199,7 @@ describe("GuestAgent", () => {
         }),
     });
     const first = await connectAgent(made.path);
-    const lost = first.call("source.freeze", { migration: "m-12345678" });
+    const lost = first.call("source.freeze", { migration: "m-12345678", tools: "stock" });
     await sleep(20);
     first.close();
     await expect(lost).rejects.toMatchObject({ code: "MWARP_E_AGENT_UNREACHABLE" });

@@ -2,7 +2,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Handlers } from "../../../src/agent/methods.js";
 import { Session } from "../../../src/agent/session.js";
-import { AGENT_PROTOCOL_VERSION, FrameKind, type GuestInfo } from "../../../src/protocol/agent.js";
+import { AGENT_PROTOCOL_VERSION, FrameKind } from "../../../src/protocol/agent.js";
 import {
   encodeFrame,
   encodeMarker,
@@ -11,6 +11,7 @@ import {
   SYNC,
   SYNC_ACK,
 } from "../../../src/protocol/frame.js";
+import type { GuestInfo } from "../../../src/protocol/guest-info.js";
 
 export const info: GuestInfo = {
   protocol: AGENT_PROTOCOL_VERSION,

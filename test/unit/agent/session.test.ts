@@ -70,7 +70,10 @@ describe("the agent's session", () => {
       },
     });
     ask(session, FrameKind.request, 1, { method: "info", params: {} });
-    ask(session, FrameKind.request, 2, { method: "source.freeze", params: { migration: "m-12345678" } });
+    ask(session, FrameKind.request, 2, {
+      method: "source.freeze",
+      params: { migration: "m-12345678", tools: "stock" },
+    });
     await sleep(20);
     expect(answers()).toMatchObject([
       { id: 1, kind: FrameKind.error, json: { code: "MWARP_E_PROTOCOL" } },

@@ -1,0 +1,44 @@
+/** What an agent says of its guest: versions, memory, processor, and where its kernel keeps what the host reads. */
+import * as z from "zod/mini";
+
+const uint = z.int().check(z.minimum(0));
+
+export const GuestInfoSchema = z.object({
+  protocol: z.int(),
+  agentVersion: z.string(),
+  /** Changes at each boot of the VM. */
+  bootId: z.string(),
+  hostname: z.string(),
+  kernel: z.string(),
+  criuVersion: z.nullable(z.string()),
+  runcVersion: z.nullable(z.string()),
+  /** Whether runc and CRIU can have mWarp's stand-ins (agent/quick-tools.ts). Both sides of a migration must, or neither. */
+  quickTools: z.boolean(),
+  memTotalBytes: uint,
+  memAvailableBytes: uint,
+  swapTotalBytes: uint,
+  transparentHugepages: z.string(),
+  /** Sorted flags of the first processor in /proc/cpuinfo. */
+  cpuFlags: z.array(z.string()),
+  /** Size of a signal frame, which holds the processor's whole XSAVE area (AT_MINSIGSTKSZ); 0 when not known. */
+  signalFrameBytes: uint,
+  /** Virtual address at which the kernel maps physical address 0, decimal string (does not fit a number). */
+  directMapBase: z.string(),
+  /**
+   * Virtual address of the struct page array and the offsets mWarp reads, from BTF and kallsyms. `mappingOffset` is
+   * that of page->mapping, whose low bits tell an anonymous page from a KSM page and from the zero pages.
+   */
+  structPage: z.object({
+    vmemmapBase: z.string(),
+    bytes: uint,
+    flagsOffset: uint,
+    compoundHeadOffset: uint,
+    mappingOffset: uint,
+    refcountOffset: uint,
+  }),
+  /** Offsets in task_struct and mm_struct, from BTF. */
+  taskStruct: z.object({ pidOffset: uint, mmOffset: uint, mmPgdOffset: uint }),
+  /** GPA of the kernel's own page-table root (init_mm / swapper_pg_dir). */
+  kernelRootGpa: uint,
+});
+export type GuestInfo = z.infer<typeof GuestInfoSchema>;
