@@ -55,6 +55,10 @@ describe.each(methods)("by %s, a container takes along", (method) => {
         started[vm].some((file) => file.endsWith("/tools/tar")),
         `a quick tar in ${vm}`,
       ).toBe(isWarp);
+      expect(
+        started[vm].some((file) => file.endsWith("/mwarp-action")),
+        `action scripts in ${vm}`,
+      ).toBe(!isWarp);
       expect(named(started[vm], "gzip") > 0, `gzip in ${vm}`).toBe(!isWarp);
       expect(named(started[vm], "criu") > 1, `a CRIU for its version in ${vm}`).toBe(!isWarp);
       expect(named(started[vm], "criu")).toBeGreaterThan(0);

@@ -50,18 +50,21 @@ const daemonDeaths: Readonly<
 const holdable = (Object.keys(successors) as State[]).filter(
   (state) => !["started", "retired", "aborting", "aborted", "lost"].includes(state),
 );
-const programs: readonly Program[] = ["agent", "criu", "runc"];
+const programs: readonly Program[] = ["agent", "criu", "runc", "mwarp-between"];
 const sides: readonly Side[] = ["source", "destination"];
 const everyDeath = holdable.flatMap((state) =>
   sides.flatMap((side) => programs.map((program) => [program, side, state] as const)),
 );
 /** Each process on either side, where its death hurts most. */
 const someDeaths: readonly (readonly [Program, Side, State])[] = [
+  ["criu", "destination", "prepared"],
   ["agent", "source", "frozen"],
   ["runc", "source", "dumped"],
+  ["mwarp-between", "source", "dumped"],
   ["agent", "destination", "transferred"],
   ["criu", "destination", "held"],
   ["runc", "destination", "held"],
+  ["mwarp-between", "destination", "held"],
   ["criu", "source", "populated"],
   ["agent", "destination", "committed"],
 ];

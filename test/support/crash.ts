@@ -14,7 +14,8 @@ import { Mwarp, type Running } from "./mwarp.js";
 import { until } from "./wait.js";
 
 export type Side = "source" | "destination";
-export type Program = "agent" | "criu" | "runc";
+/** `mwarp-between` stands between runc and CRIU (native/guest/swrk.c). */
+export type Program = "agent" | "criu" | "runc" | "mwarp-between";
 type Fault = `${"kill" | "fail" | "hold"}:${FaultPoint}` | "unsafe:stale-table";
 
 const HELD_MS = 150_000;
