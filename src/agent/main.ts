@@ -13,7 +13,7 @@ import { createHandlers } from "./methods.js";
 import { CONTAINERS_DIR, LOG_FILE, MIGRATIONS_DIR, ROOT, ROOTFS_DIR, STAGING_DIR } from "./paths.js";
 import { Port } from "./port.js";
 import { mustRun } from "./process.js";
-import { keepCriuVersion, prepareQuickTools } from "./quick-tools.js";
+import { keepCriuVersion, letCriuProbe, prepareQuickTools } from "./quick-tools.js";
 import { Session } from "./session.js";
 
 /** Share of memory that layers and images may take; they are frames of this guest. */
@@ -48,7 +48,9 @@ async function main(): Promise<void> {
   port.onOpen = () => void port.write(encodeMarker(SYNC_ACK, randomBytes(NONCE_BYTES)));
   port.start();
   await warmUp().catch((error: unknown) => log("error", `kernel facts: ${String(error)}`));
-  await keepCriuVersion().catch((error: unknown) => log("warn", `CRIU's version: ${String(error)}`));
+  const slower = (error: unknown): void => log("warn", `the first migration takes longer: ${String(error)}`);
+  await keepCriuVersion().catch(slower);
+  await letCriuProbe().catch(slower);
 }
 
 process.on("unhandledRejection", (reason) => {

@@ -12,6 +12,8 @@ export const CRIU_QUICK_CONF = join(ROOT, "criu-quick.conf");
 /** Programs that stand before the stock ones, and what CRIU has said of its version. */
 export const TOOLS_DIR = join(ROOT, "tools");
 export const CRIU_VERSION = join(ROOT, "criu-version");
+/** CRIU's own (KERNDAT_CACHE_FILE). */
+export const CRIU_KERNEL_CACHE = "/run/criu.kdat";
 export const KERNEL_FACTS = join(ROOT, "kernel.json");
 export const LOG_FILE = join(ROOT, "agent.log");
 export const ROOTFS_DIR = join(ROOT, "rootfs");

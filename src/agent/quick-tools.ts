@@ -7,8 +7,9 @@ import { access, constants, mkdir, rename, rm, symlink } from "node:fs/promises"
 import { join } from "node:path";
 import { MwarpError } from "../errors.js";
 import type { Toolset } from "../protocol/agent.js";
+import { exists } from "./files.js";
 import { log } from "./log.js";
-import { CRIU_QUICK_CONF, CRIU_VERSION, HELPER, TOOLS_DIR } from "./paths.js";
+import { CRIU_KERNEL_CACHE, CRIU_QUICK_CONF, CRIU_VERSION, HELPER, TOOLS_DIR } from "./paths.js";
 import { run } from "./process.js";
 
 const STOCK_PATH = process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -51,6 +52,16 @@ export async function keepCriuVersion(): Promise<void> {
   if (quick === null) return;
   const asked = await run([HELPER, "criu-version", quick.MWARP_CRIU, CRIU_VERSION]);
   if (asked.code !== 0) log("warn", `CRIU's version is asked for at each start: ${asked.stderr.trim()}`);
+}
+
+/**
+ * CRIU finds out what the kernel can do at its first start and keeps that for the later ones (criu/kerndat.c). A container that
+ * stands still is not to wait for it.
+ */
+export async function letCriuProbe(): Promise<void> {
+  if (await exists(CRIU_KERNEL_CACHE)) return;
+  const probed = await run(["criu", "check"]);
+  if (probed.code !== 0) log("debug", `criu check: ${probed.stderr.trim()}`);
 }
 
 /** Where a program of the guest lies; null when it has none of that name. */
