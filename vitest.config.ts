@@ -1,6 +1,7 @@
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
+const long = process.env.MWARP_TEST_LONG === "1";
 const seconds = (count: number): number => count * 1000;
 
 /** In the order of their names: the end-to-end tests go from what must work first to what builds on it. */
@@ -18,18 +19,18 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/unit/**/*.test.ts"],
-          testTimeout: seconds(process.env.MWARP_TEST_LONG === "1" ? 3600 : 10),
+          testTimeout: seconds(long ? 3600 : 10),
         },
       },
       {
         test: {
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
-          // VMs share two processors: one file at a time.
-          fileParallelism: false,
-          maxWorkers: 1,
-          testTimeout: seconds(180),
-          hookTimeout: seconds(240),
+          // In a migration one VM is at work at a time for the most part: one file alone leaves a third of two processors idle. In
+          // their long form tests load the VMs for as long as it takes, and each has the machine to itself.
+          maxWorkers: long ? 1 : 2,
+          testTimeout: seconds(240),
+          hookTimeout: seconds(300),
         },
       },
     ],
