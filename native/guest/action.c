@@ -74,8 +74,9 @@ static int ask_agent(const struct stage *stage, int freeze_error)
 
     if (fd < 0) return -errno;
     strncpy(address.sun_path, ACTION_SOCKET, sizeof address.sun_path - 1);
-    length = snprintf(request, sizeof request, "%s %d %d %d %d %s\n", stage->name, stage->init, getpid(),
-                      stage->criu, -freeze_error, stage->images);
+    length = snprintf(request, sizeof request, "%s %d %d %d %d %lld %lld %s\n", stage->name, stage->init,
+                      getpid(), stage->criu, -freeze_error, (long long)stage->criu_us,
+                      (long long)stage->runc_us, stage->images);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
         error = -errno;
     else
@@ -199,6 +200,11 @@ int action_main(void)
     images[length] = '\0';
     if (strncmp(images, MIGRATIONS_DIR, strlen(MIGRATIONS_DIR)) != 0) return 0;
 
-    stage = (struct stage){.name = action, .images = images, .init = atoi(init_pid), .criu = getppid()};
+    stage = (struct stage){.name = action,
+                           .images = images,
+                           .init = atoi(init_pid),
+                           .criu = getppid(),
+                           .criu_us = -1,
+                           .runc_us = -1};
     return stage_hold(&stage);
 }

@@ -76,6 +76,8 @@ struct stage {
     /* Init of the container; 0 where there is none yet. */
     pid_t init;
     pid_t criu;
+    /* What CRIU, and runc, have taken since CRIU was told to begin; -1 where nobody knows. */
+    int64_t criu_us, runc_us;
 };
 /* Does what the stage asks for and waits for the verdict. 0: CRIU goes on, also from stages that nobody waits at. */
 int stage_hold(const struct stage *stage);

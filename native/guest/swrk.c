@@ -25,6 +25,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Types of criu_req and criu_resp. */
@@ -63,7 +64,26 @@ struct between {
     struct stage stage;
     /* The stage that CRIU has told runc of; empty when runc owes no answer. */
     char name[NAME_SIZE];
+    /* Until then all was accounted for. */
+    int64_t since_us;
 };
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* All since the last call was for `*part`, or for nobody. */
+static void spent(struct between *between, int64_t *part)
+{
+    int64_t now = now_us();
+
+    if (part) *part += now - between->since_us;
+    between->since_us = now;
+}
 
 static uint64_t type_of(const unsigned char *bytes, size_t length)
 {
@@ -143,6 +163,7 @@ static int pass_request(struct between *between)
             between->stage.init = (pid_t)pid.value;
         between->stage.name = "begin";
         error = stage_hold(&between->stage) == 0 ? deliver(between->criu, &packet) : -ECANCELED;
+        spent(between, NULL);
     } else if (error == 0) {
         error = -EPIPE;
     }
@@ -170,6 +191,7 @@ static int from_criu(struct between *between)
     struct packet packet;
     int error = receive(between->criu, &packet);
 
+    spent(between, &between->stage.criu_us);
     if (error == 1) {
         note_stage(between, &packet);
         error = deliver(between->runc, &packet);
@@ -185,6 +207,7 @@ static int from_runc(struct between *between)
     struct packet packet;
     int error = receive(between->runc, &packet);
 
+    if (between->name[0] != '\0') spent(between, &between->stage.runc_us);
     if (error == 1) {
         between->stage.name = between->name;
         if (between->name[0] != '\0' && stage_hold(&between->stage) != 0) {
@@ -193,6 +216,7 @@ static int from_runc(struct between *between)
             error = deliver(between->criu, &packet);
         }
         between->name[0] = '\0';
+        spent(between, NULL);
     } else if (error == 0) {
         /* runc has heard all it wanted, or is dead: CRIU finds out when it reads or ends. */
         shutdown(between->criu, SHUT_WR);

@@ -7,6 +7,7 @@ import { rm } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { basename, dirname } from "node:path";
 import { MwarpError } from "../errors.js";
+import type { ToolTimes } from "../protocol/agent.js";
 import { readIfThere, writeAtomic } from "./files.js";
 import { log } from "./log.js";
 import { ACTION_SOCKET, type HookAction, hookActions, MIGRATIONS_DIR, migrationPaths } from "./paths.js";
@@ -20,6 +21,8 @@ export interface HeldHook {
   readonly criuPid: number;
   /** errno of the script's attempt to freeze the cgroup; 0 when it is frozen. */
   readonly freezeErrno: number;
+  /** What CRIU and runc have taken since CRIU was told to begin; null when nobody stands between the two. */
+  readonly spent: ToolTimes | null;
 }
 
 /** 0: CRIU goes on (kills the dumped source, lets the restored tasks go). 1: it lets go, or fails. */
@@ -92,7 +95,7 @@ export class Hooks {
   }
 
   async #arrived(line: string, socket: Socket): Promise<void> {
-    const [stage, initPid, , criuPid, freezeErrno, images] = line.split(" ");
+    const [stage, initPid, , criuPid, freezeErrno, criuUs, runcUs, images] = line.split(" ");
     const directory = dirname(images ?? "");
     const action = hookActions.find((known) => known === stage);
     if (action === undefined || dirname(directory) !== MIGRATIONS_DIR) {
@@ -108,6 +111,7 @@ export class Hooks {
       initPid: Number(initPid),
       criuPid: Number(criuPid),
       freezeErrno: Number(freezeErrno),
+      spent: Number(criuUs) < 0 ? null : { criuMs: Number(criuUs) / 1000, runcMs: Number(runcUs) / 1000 },
     };
     log("info", `hook: ${line}`);
     this.#held.set(name, { hook, socket });

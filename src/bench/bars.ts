@@ -2,7 +2,10 @@
  * The bars of the project as data: what is compared, how it is computed from the records, and what must be reached.
  * A figure with fewer runs than a bar asks for is shown, but decides nothing.
  */
+
+import { GIB } from "../units.js";
 import { baselineRates } from "./bars/baselines.js";
+import { againstPostcopy, largeAgainstSmall, SMALL } from "./bars/downtimes.js";
 import { bytesCrossed, peakMemory } from "./bars/memory.js";
 import { plannerMeasured, plannerPredicted } from "./bars/planner.js";
 import { redisLoss } from "./bars/redis.js";
@@ -142,6 +145,27 @@ export const bars: readonly Bar[] = [
     ...percent("at least", 0.7),
     runs: 10,
     find: baselineRates,
+  },
+  {
+    figure: "downtime, 1 GiB, against 16 MiB",
+    how: "median downtime of warp at 1 GiB / at 16 MiB",
+    ...ratio(1.5),
+    runs: 15,
+    find: largeAgainstSmall,
+  },
+  {
+    figure: "downtime, 1 GiB, against post-copy",
+    how: "median downtime of warp / of postcopy, which moves the pages after it",
+    ...ratio(0.8),
+    runs: 15,
+    find: againstPostcopy(GIB),
+  },
+  {
+    figure: "downtime, 16 MiB, against post-copy",
+    how: "the same",
+    ...ratio(1.05),
+    runs: 15,
+    find: againstPostcopy(SMALL),
   },
 ];
 

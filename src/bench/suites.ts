@@ -33,11 +33,16 @@ const slice = (axes: Partial<Axes>): Axes => ({ ...base, ...axes });
 
 /** As many as an interval of 95 % needs. */
 const ROUNDS = 10;
+/** The bars on downtime ask for more. */
+const DOWNTIME_ROUNDS = 15;
 /** The bar on plans is the median of twenty. */
 const PLANNER_ROUNDS = 20;
 
 const compare: readonly Axes[] = [slice({ writeShare: [0, 1] })];
 const sizes: readonly Axes[] = [slice({ size: [16 * MIB, 64 * MIB, 256 * MIB, GIB, 4 * GIB] })];
+const downtimes: readonly Axes[] = [
+  slice({ size: [16 * MIB, 256 * MIB, GIB, 4 * GIB], method: ["warp", "postcopy"] }),
+];
 const pages: readonly Axes[] = [
   slice({
     pages: ["thp", "scattered"],
@@ -74,6 +79,7 @@ export const suiteNames = [
   "bars",
   "compare",
   "sizes",
+  "downtime",
   "pages",
   "writes",
   "processes",
@@ -96,6 +102,10 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
   },
   compare: ofSlices("1 GiB by every method, idle and written to", compare),
   sizes: ofSlices("total and downtime against size, 16 MiB to 4 GiB", sizes),
+  downtime: {
+    ...ofSlices("who is waited for while the container stands still, 16 MiB to 4 GiB", downtimes),
+    rounds: DOWNTIME_ROUNDS,
+  },
   pages: ofSlices("kinds of pages against back ends: the stun and the first touch after it", pages),
   writes: ofSlices("how much the container writes while it moves", writes),
   processes: ofSlices("1 to 64 processes", processes),

@@ -1,5 +1,8 @@
 /** Where the time of one migration goes: phases, downtime and stun, on the host's monotonic clock. */
+import type { ToolTimes } from "../protocol/agent.js";
 import {
+  type DowntimePart,
+  downtimeParts,
   NO_STUN,
   type Phase,
   phases,
@@ -7,6 +10,7 @@ import {
   type StunParts,
   stunParts,
 } from "../protocol/migration.js";
+import { DowntimeMeter, type Interval } from "./downtime.js";
 
 type Now = () => number;
 
@@ -43,11 +47,13 @@ export class MigrationClock {
   #runsAgainAt: number | null = null;
   readonly #stun = { times: 0, source: 0, destination: 0 };
   readonly #stunParts = { ...NO_STUN };
+  readonly #downtime: DowntimeMeter;
 
   /** @param now milliseconds, monotonic; injected by tests */
   constructor(now: Now = () => performance.now()) {
     this.#now = now;
     this.#start = now();
+    this.#downtime = new DowntimeMeter(now);
   }
 
   /** Everything from here on belongs to `phase`, until the next call. A phase may be entered again. */
@@ -59,15 +65,29 @@ export class MigrationClock {
   /** Call just before the freeze is asked for: the container may run until then, never longer than measured. */
   freezeAsked(): void {
     this.#freezeAskedAt ??= this.#now();
+    this.#downtime.begin();
+  }
+
+  /** Accounts for `work` among the parts of the downtime, if the container stands still by then. */
+  during<T>(kind: Interval, work: () => Promise<T>): Promise<T> {
+    return this.#downtime.during(kind, work);
+  }
+
+  /** What runc and CRIU took of a call to an agent. */
+  spentInTools(times: ToolTimes | null): void {
+    if (times !== null) this.#downtime.tools(times);
   }
 
   /** Call just after the thaw was confirmed, on either side: downtime ends. */
   runsAgain(): void {
-    if (this.#freezeAskedAt !== null) this.#runsAgainAt ??= this.#now();
+    if (this.#freezeAskedAt === null) return;
+    this.#runsAgainAt ??= this.#now();
+    this.#downtime.end(this.#runsAgainAt - this.#freezeAskedAt);
   }
 
   /** Adds one stun: how long each VM stood still, ms, and what for. A migration that had to fault in pages has several. */
   stunned(sourceMs: number, destinationMs: number, parts: StunParts): void {
+    this.#downtime.stunned(Math.max(sourceMs, destinationMs));
     this.#stun.times++;
     this.#stun.source += sourceMs;
     this.#stun.destination += destinationMs;
@@ -82,6 +102,7 @@ export class MigrationClock {
   report(): {
     total: number;
     downtime: number;
+    downtime_parts: Record<DowntimePart, number>;
     phases: Record<Phase, number>;
     stun: { times: number; source: number; destination: number; parts: Record<StunPart, number> };
   } {
@@ -95,7 +116,14 @@ export class MigrationClock {
       destination: round(this.#stun.destination),
       parts: each(stunParts, (part) => this.#stunParts[part]),
     };
-    return { total: round(this.elapsed()), downtime: round(downtime), phases: times, stun };
+    const waited = this.#downtime.parts(downtime);
+    return {
+      total: round(this.elapsed()),
+      downtime: round(downtime),
+      downtime_parts: each(downtimeParts, (part) => waited[part]),
+      phases: times,
+      stun,
+    };
   }
 
   #closePhase(): void {

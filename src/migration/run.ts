@@ -17,6 +17,7 @@ import { buildReport, emptyTally, type Tally } from "./report.js";
 import { StepRunner, type UndoActions } from "./runner.js";
 import type { StunnedVms } from "./stun-end.js";
 import { saveTable } from "./table-file.js";
+import { timedAgent } from "./timed-agent.js";
 import { Unsettled } from "./unsettled.js";
 
 export interface RunInput {
@@ -114,7 +115,11 @@ async function migrate(
   const context: StepContext = {
     id: input.id,
     request: input.request,
-    checked,
+    checked: {
+      ...checked,
+      sourceAgent: timedAgent(checked.sourceAgent, clock),
+      destinationAgent: timedAgent(checked.destinationAgent, clock),
+    },
     clock,
     signal: input.signal,
     tally,

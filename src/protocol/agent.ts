@@ -73,6 +73,13 @@ export type PageRun = z.infer<typeof PageRunSchema>;
 export const ToolsetSchema = z.enum(["quick", "stock"]);
 export type Toolset = z.infer<typeof ToolsetSchema>;
 
+/** What CRIU, and runc, took of a request, ms: as long as runc waited for CRIU, and CRIU for runc. */
+const ToolTimesSchema = z.object({
+  criuMs: z.number().check(z.minimum(0)),
+  runcMs: z.number().check(z.minimum(0)),
+});
+export type ToolTimes = z.infer<typeof ToolTimesSchema>;
+
 /**
  * What the first descriptors of a container's init are ("/dev/null", "pipe:[4711]"), which runc wants to know of before it starts
  * CRIU; null when runc did not say.
@@ -234,7 +241,12 @@ export const agentMethods = {
       pages: PageRouteSchema,
       tools: ToolsetSchema,
     }),
-    z.object({ files: z.array(ImageFileSchema), roots: z.array(TaskRootSchema), command: CommandSchema }),
+    z.object({
+      files: z.array(ImageFileSchema),
+      roots: z.array(TaskRootSchema),
+      command: CommandSchema,
+      spent: z.nullable(ToolTimesSchema),
+    }),
   ),
   /** Method postcopy: lets CRIU past its post-dump hook, and answers when it serves the pages of the frozen tasks. */
   "source.servePages": method("none", migration, PageServerSchema),
@@ -312,6 +324,7 @@ export const agentMethods = {
       /** Bytes of page contents in the image directory: what the dump of the frozen container brought over the network. */
       pagesBytes: PageBytesSchema,
       commands: CommandsSchema,
+      spent: z.nullable(ToolTimesSchema),
     }),
   ),
   /**

@@ -65,6 +65,24 @@ export const NO_STUN: StunParts = Object.freeze({
   continue: 0,
 });
 
+/**
+ * Who a container waits for while it stands still: CRIU; runc; the agents, their channels and all else in the guests; the
+ * destination's kernel, which faults pages in; nobody, as both VMs are paused; the host. CRIU and runc of the methods over the
+ * network count as the agents, because nobody stands between the two there.
+ */
+export const downtimeParts = ["criu", "runc", "agents", "populate", "stun", "host"] as const;
+const DowntimePartSchema = z.enum(downtimeParts);
+export type DowntimePart = z.infer<typeof DowntimePartSchema>;
+export type DowntimeParts = Readonly<Record<DowntimePart, number>>;
+export const NO_DOWNTIME: DowntimeParts = Object.freeze({
+  criu: 0,
+  runc: 0,
+  agents: 0,
+  populate: 0,
+  stun: 0,
+  host: 0,
+});
+
 const ms = z.number();
 const count = z.int();
 
@@ -93,6 +111,8 @@ export const MigrationReportSchema = z.object({
     total: ms,
     /** From just before the freeze was asked for to just after the destination said it runs, host clock: never less than the truth. */
     downtime: ms,
+    /** They add up to the downtime. */
+    downtime_parts: z._default(z.record(DowntimePartSchema, ms), NO_DOWNTIME),
     phases: z.record(PhaseSchema, ms),
   }),
   /** How long each VM stood still, and what for; `times` is how often. Of several stuns, the sums. */

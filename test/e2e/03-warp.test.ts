@@ -83,6 +83,12 @@ describe("a warp between two VMs with neighbours at work", () => {
       const args = ["inspect", there.id, "--table"];
       const { runs } = await host.lab.mwarp.json(MigrationTableSchema, args);
       expect(runs.reduce((sum, run) => sum + run.pages, 0)).toBe(there.memory.pages);
+      for (const { time_ms: time } of [there, back]) {
+        const { downtime, downtime_parts: waits } = time;
+        const sum = Object.values(waits).reduce((all, part) => all + part, 0);
+        expect(sum / downtime, "parts of the downtime, to it").toBeCloseTo(1, 3);
+        for (const [part, ms] of Object.entries(waits)) expect(ms, part).toBeGreaterThan(0);
+      }
       for (const { memory, stun_ms: stun } of [there, back]) {
         expect(stun.times).toBe(1);
         const parts = Object.values(stun.parts).reduce((sum, part) => sum + part, 0);

@@ -153,7 +153,12 @@ export async function restore(
   await keepForAdoption(record, hook.initPid);
   await saveRecord({ ...record, step: "held", tasks });
   const roots = await timed("roots", () => rootsOf(tasks));
-  return { roots, pagesBytes: await pagesBytes(paths.images), commands: [...lazy, command] };
+  return {
+    roots,
+    pagesBytes: await pagesBytes(paths.images),
+    commands: [...lazy, command],
+    spent: hook.spent,
+  };
 }
 
 /** Starts runc, or lets one go on that stands by, when the container's files are all there. */

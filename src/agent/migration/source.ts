@@ -150,7 +150,7 @@ export async function dump(
   const files = await listImages(paths.images);
   const roots = pages.kind === "none" ? await timed("roots", () => rootsOf(record.tasks)) : [];
   await timed("images", () => sendImages(paths.images, files, context.down));
-  return { files, roots, command };
+  return { files, roots, command, spent: hook.spent };
 }
 
 /**

@@ -2,6 +2,7 @@
 import type { Results } from "../results.js";
 import type { Figure, Section } from "./figure.js";
 import { crossoverFigures } from "./plots/crossover.js";
+import { downtimeFigures } from "./plots/downtimes.js";
 import { hostFigures } from "./plots/host.js";
 import { phaseFigures } from "./plots/phases.js";
 import { processFigures } from "./plots/processes.js";
@@ -19,6 +20,7 @@ interface Plan {
 const plan: readonly Plan[] = [
   { id: "size", title: "Time against size", build: sizeFigures },
   { id: "phases", title: "Where the time goes", build: phaseFigures },
+  { id: "downtime", title: "What the downtime is for", build: downtimeFigures },
   { id: "stun", title: "The stun", build: stunFigures },
   { id: "applications", title: "Applications around the move", build: timelineFigures },
   { id: "writers", title: "Containers that write", build: writerFigures },

@@ -66,6 +66,11 @@ async function showRecord(session: Session, record: MigrationRecord): Promise<vo
     parts.length === 0
       ? ""
       : `, stuns: ${stun.times} (${parts.map(([part, ms]) => `${part} ${formatMs(ms)}`).join(", ")})`;
+  const waits = Object.entries(report.time_ms.downtime_parts).filter(([, ms]) => ms > 0);
+  if (waits.length > 0)
+    session.print(
+      `\ndowntime: ${formatMs(report.time_ms.downtime)} (${waits.map(([part, ms]) => `${part} ${formatMs(ms)}`).join(", ")})`,
+    );
   session.print(
     `\nstun: source ${formatMs(stun.source)}, destination ${formatMs(stun.destination)}${breakdown}\n` +
       `memory: ${formatBytes(memory.bytes)}, ${memory.pages} pages (${memory.remapped_pages} remapped, ` +

@@ -22,6 +22,7 @@ import type { DeadMan } from "../dead-man.js";
 import type { Checked } from "../preflight.js";
 import type { Tally } from "../report.js";
 import { deliverRootfs } from "../rootfs.js";
+import { timedAgent } from "../timed-agent.js";
 
 export interface StepContext {
   readonly id: string;
@@ -108,11 +109,12 @@ export const chooseTools = (
 export async function dumpSource(context: StepContext, pages: PageRoute): Promise<Dumped> {
   const { source, sourceAgent } = context.checked;
   const collector = new ChunkCollector(mostBytes(context));
-  const { files, roots, command } = await sourceAgent.call(
+  const { files, roots, command, spent } = await sourceAgent.call(
     "source.dump",
     { migration: context.id, pages, tools: toolset(context) },
     { signal: context.signal, timeoutMs: limits.dump + bulkMs(context), onChunk: collector.onChunk },
   );
+  context.clock.spentInTools(spent);
   context.tally.commands.push({ vm: source.endpoint.name, argv: command });
   return { files: splitFiles(files, collector.take()), roots };
 }
@@ -173,13 +175,14 @@ export async function restoreDestination(
     { migration: context.id, pagesFrom, tools: toolset(context) },
     { signal: context.signal, timeoutMs: limits.restore + bulkMs(context) },
   );
+  context.clock.spentInTools(restored.spent);
   for (const argv of restored.commands) context.tally.commands.push({ vm: destination.endpoint.name, argv });
   return restored;
 }
 
 /** After the commit. No signal: nobody may cancel what is already the destination's. The agent is asked for anew, as the channel may have been cut. */
 export async function resumeDestination(context: StepContext): Promise<void> {
-  const agent = await context.checked.destination.agent();
+  const agent = timedAgent(await context.checked.destination.agent(), context.clock);
   await agent.call(
     "destination.resume",
     { migration: context.id, pokes: context.pokes },

@@ -26,6 +26,30 @@ describe("every bar", () => {
   });
 });
 
+describe("downtime against the size and against post-copy", () => {
+  const at = (method: "warp" | "postcopy", size: number, time: number): BenchRecord[] =>
+    moves({ cell: { method, size }, time }, 15);
+
+  it("is one size over the other, and one method over the other", () => {
+    const records = [
+      ...at("warp", GIB, 300),
+      ...at("warp", 16 * MIB, 200),
+      ...at("postcopy", GIB, 400),
+      ...at("postcopy", 16 * MIB, 100),
+    ];
+    expect(judged(/downtime.*16 MiB$/, records)[0]).toMatchObject({ verdict: "met" });
+    expect(judged(/1 GiB, against post-copy/, records)[0]).toMatchObject({ verdict: "met" });
+    const [small] = judged(/16 MiB, against post-copy/, records);
+    expect([small.verdict, small.estimate?.value]).toEqual(["not met", 2]);
+  });
+
+  it("decides nothing with ten runs, and says nothing of a size that was not measured", () => {
+    const ten = [...by("warp", 300), ...moves({ cell: { size: 16 * MIB }, time: 250 })];
+    expect(judged(/downtime.*16 MiB$/, ten)[0]).toMatchObject({ verdict: "not measured" });
+    expect(judged(/downtime.*16 MiB$/, by("warp", 300, 15))).toMatchObject([{ estimate: null }]);
+  });
+});
+
 describe("total time against cold", () => {
   it("is met by an eighth", () => {
     const [finding] = judged(/total.*cold/, [...by("warp", 100), ...by("cold", 801)]);

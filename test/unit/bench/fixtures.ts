@@ -7,7 +7,7 @@ import {
   RECORD_VERSION,
   type Sample,
 } from "../../../src/bench/records.js";
-import { type MigrationReport, NO_STUN, type Phase } from "../../../src/protocol/migration.js";
+import { type MigrationReport, NO_DOWNTIME, NO_STUN, type Phase } from "../../../src/protocol/migration.js";
 import { GIB, MIB } from "../../../src/units.js";
 
 type Changes<T> = { readonly [Key in keyof T]?: T[Key] };
@@ -79,7 +79,7 @@ export function report(facts: MoveFacts = {}): MigrationReport {
     outcome: "committed",
     error: null,
     startedAt: "2000-01-01T00:00:00Z",
-    time_ms: { total, downtime: facts.downtime ?? total / 2, phases },
+    time_ms: { total, downtime: facts.downtime ?? total / 2, downtime_parts: NO_DOWNTIME, phases },
     stun_ms: {
       times: warp ? 1 : 0,
       source: (facts.stun ?? 0) / 2,

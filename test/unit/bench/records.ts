@@ -11,7 +11,7 @@ import type {
   NetworkRecord,
   RunRecord,
 } from "../../../src/bench/records.js";
-import { NO_STUN, phases } from "../../../src/protocol/migration.js";
+import { NO_DOWNTIME, NO_STUN, phases } from "../../../src/protocol/migration.js";
 
 export const network = (backing: Backing, round: number): NetworkRecord => ({
   kind: "network",
@@ -77,6 +77,7 @@ export const migration = (cell: Cell, round: number, totalMs = 500): MigrationRe
     time_ms: {
       total: totalMs,
       downtime: totalMs / 5,
+      downtime_parts: NO_DOWNTIME,
       phases: Object.fromEntries(phases.map((phase) => [phase, 10])) as Record<
         (typeof phases)[number],
         number

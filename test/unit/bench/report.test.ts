@@ -11,7 +11,8 @@ import { logScale } from "../../../src/bench/report/plots/scales.js";
 import { phaseParts } from "../../../src/bench/report/theme.js";
 import { longestSilence, standstill } from "../../../src/bench/report/window.js";
 import { sortRecords } from "../../../src/bench/results.js";
-import { NO_STUN } from "../../../src/protocol/migration.js";
+import { NO_DOWNTIME, NO_STUN } from "../../../src/protocol/migration.js";
+import { GIB } from "../../../src/units.js";
 import { client, move, report, rounds, run } from "./fixtures.js";
 import { madeUpRun } from "./matrix.js";
 
@@ -34,7 +35,7 @@ const expectIn = (page: string, text: string): void => expect(page.includes(text
 describe("the report", () => {
   it("of no records says that nothing was measured", async () => {
     const { html, markdown } = await documents([]);
-    expectIn(html, "0 met, 0 not met, 12 not measured");
+    expectIn(html, "0 met, 0 not met, 15 not measured");
     expect(html.includes("<svg")).toBe(false);
     expect(markdown).toContain("Not measured: Time against size");
   });
@@ -176,6 +177,32 @@ describe("the parts of the stun", () => {
     const table = markdown.slice(markdown.indexOf("### Parts of the stun: 1 GiB"));
     expect(table).toMatch(/\| walk \| 40\.0 ms \|\n\| plan \| 0 ms \|\n\| exchange \| 40\.0 ms \|/);
     expect(table).toMatch(/\| together \| 80\.0 ms \|\n\| runs \| 2 \|/);
+  });
+});
+
+describe("the parts of the downtime", () => {
+  const at = (size: number, criu: number, populate: number, round: number): BenchRecord => {
+    const downtime_parts = { ...NO_DOWNTIME, criu, populate };
+    const time_ms = {
+      total: 900,
+      downtime: criu + populate,
+      downtime_parts,
+      phases: report().time_ms.phases,
+    };
+    return move({ cell: { size }, round, report: { time_ms } });
+  };
+
+  it("are means by size, with the slope of each, of the runs that say them", async () => {
+    const { markdown } = await documents([
+      at(GIB, 100, 400, 0),
+      at(GIB, 140, 600, 1),
+      at(2 * GIB, 120, 1000, 0),
+      move({ cell: { method: "postcopy" }, downtime: 9000 }),
+    ]);
+    const table = markdown.slice(markdown.indexOf("### Downtime by who is waited for"));
+    expect(table).toMatch(/\| 1 GiB \| 120 ms \| 0 ms \| 0 ms \| 500 ms \| 0 ms \| 0 ms \| 620 ms \| 2 \|/);
+    expect(table).toMatch(/\| per GiB \| 0 ms \| 0 ms \| 0 ms \| 500 ms \| 0 ms \| 0 ms \| 500 ms \| 3 \|/);
+    expect(markdown.match(/### Downtime by who is waited for/g)).toHaveLength(1);
   });
 });
 

@@ -22,6 +22,7 @@ import {
   type MigrationEvent,
   type MigrationReport,
   type MigrationRequest,
+  NO_DOWNTIME,
   NO_STUN,
   type TableRun,
 } from "../../../src/protocol/migration.js";
@@ -167,7 +168,7 @@ export function report(
     outcome: "committed",
     error: null,
     startedAt: "2026-01-01T00:00:00.000Z",
-    time_ms: { total: 312, downtime: 41, phases },
+    time_ms: { total: 312, downtime: 41, downtime_parts: NO_DOWNTIME, phases },
     stun_ms: { times: 1, source: 5, destination: 6, parts: NO_STUN },
     memory: {
       bytes: 1 << 30,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { compareMoves } from "../../../src/demo/compare.js";
 import { type DemoMove, faults } from "../../../src/demo/result.js";
-import { type MigrationReport, NO_STUN, phases } from "../../../src/protocol/migration.js";
+import { type MigrationReport, NO_DOWNTIME, NO_STUN, phases } from "../../../src/protocol/migration.js";
 
 function report(change: Partial<MigrationReport> = {}): MigrationReport {
   const times = Object.fromEntries(
@@ -17,7 +17,7 @@ function report(change: Partial<MigrationReport> = {}): MigrationReport {
     outcome: "committed",
     error: null,
     startedAt: "2026-01-01T00:00:00.000Z",
-    time_ms: { total: 900, downtime: 400, phases: times },
+    time_ms: { total: 900, downtime: 400, downtime_parts: NO_DOWNTIME, phases: times },
     stun_ms: { times: 1, source: 30, destination: 31, parts: NO_STUN },
     memory: {
       bytes: 256 << 20,
