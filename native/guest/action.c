@@ -7,8 +7,9 @@
  *               Exit 0: CRIU kills the source. Anything else: CRIU lets go (and the cgroup still holds the
  *               tasks).
  *   pre-resume  the restored tasks stand at their first instruction: freeze them, then wait. CRIU goes on
- *               whatever this program answers, so the freezer alone holds the destination back: the freeze
- *               comes before anything else, and tasks that must not run are dead before CRIU hears of it.
+ *               whatever this program answers, also when it was killed, so the freezer alone holds the
+ *               destination back: the freeze comes before anything else, and tasks that must not run are dead
+ *               before CRIU hears of it.
  *
  * The freeze is done here and not in the agent, so that it happens even when no agent is alive. The verdict
  * is asked of the agent over a UNIX socket; a given verdict also lies in a file, which an agent that was
@@ -24,13 +25,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-/* How long a hook waits for an agent that is gone before it gives up; the tasks stay frozen then. */
+/* How long a hook waits for an agent that is gone before it gives up; tasks that it froze stay frozen then. */
 #define AGENT_GONE_MS     120000
 #define FREEZE_TIMEOUT_MS 20000
 #define KILL_TIMEOUT_MS   10000
+/* A CRIU that stands by for longer than a migration prepares was forgotten. */
+#define BEGIN_TIMEOUT_S   1800
 #define NO_ANSWER         (-1)
 
 /* The verdict file of this stage: 0 or 1, or NO_ANSWER while none was given. */
@@ -68,11 +72,13 @@ static int container_cgroup(pid_t init, char *path, size_t size)
 static int ask_agent(const struct stage *stage, int freeze_error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const struct timeval longest = {.tv_sec = BEGIN_TIMEOUT_S};
     char request[PATH_MAX + 256], answer;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int error, length;
 
     if (fd < 0) return -errno;
+    if (strcmp(stage->name, "begin") == 0) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
     strncpy(address.sun_path, ACTION_SOCKET, sizeof address.sun_path - 1);
     length = snprintf(request, sizeof request, "%s %d %d %d %d %lld %lld %s\n", stage->name, stage->init,
                       getpid(), stage->criu, -freeze_error, (long long)stage->criu_us,
@@ -98,7 +104,7 @@ static int wait_verdict(const struct stage *stage, const char *verdict, int free
 
         if (reply >= 0) return reply;
         answer = verdict_on_file(verdict);
-        if (answer != NO_ANSWER) return answer;
+        if (answer != NO_ANSWER || reply == -EAGAIN) return answer;
         if (reply == -EPIPE) agent_seen = now_ms();
         if (now_ms() - agent_seen > AGENT_GONE_MS) return NO_ANSWER;
         sleep_ms(50);

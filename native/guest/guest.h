@@ -92,8 +92,11 @@ struct protobuf_field {
 /* The first field of that number. False when there is none before the end, or before what makes no sense. */
 bool protobuf_find(const unsigned char *bytes, size_t length, uint32_t number, struct protobuf_field *field);
 
-/* swrk.c: whether a request of runc for CRIU is one to stand between, and how to. */
-int swrk_is_held(int server);
+/* between.c: whether a request of runc for CRIU is one to stand between; standing there, to the end of CRIU. */
+int between_is_wanted(int server);
+void between_carry(int runc, int criu, pid_t criu_pid, const char *images);
+
+/* swrk.c: puts a process between runc and the CRIU that the caller becomes. */
 int swrk_stand_between(int server, const char *images);
 
 /* shim.c: what a job and its likes leave in their directory. */

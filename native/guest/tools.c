@@ -78,7 +78,7 @@ int criu_main(int argc, char **argv)
             return send(server, answer, bytes, MSG_NOSIGNAL) == (ssize_t)bytes ? 0 : 1;
         }
     }
-    if (argc == 3 && strcmp(argv[1], "swrk") == 0 && images && swrk_is_held(atoi(argv[2]))) {
+    if (argc == 3 && strcmp(argv[1], "swrk") == 0 && images && between_is_wanted(atoi(argv[2]))) {
         error = swrk_stand_between(atoi(argv[2]), images);
         if (error < 0) {
             fprintf(stderr, "nobody could step between runc and CRIU: %s\n", strerror(-error));
