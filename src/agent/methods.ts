@@ -12,6 +12,7 @@ import * as pageServer from "./migration/page-server.js";
 import { preDump } from "./migration/pre-dump.js";
 import * as source from "./migration/source.js";
 import * as sourceEnd from "./migration/source-end.js";
+import { endForgottenDumps } from "./migration/stand-by.js";
 import { Turns } from "./migration/turns.js";
 import { rootfsHas, rootfsPut } from "./rootfs.js";
 import type { DownStream, UpStream } from "./streams.js";
@@ -59,12 +60,14 @@ export function createHandlers(tools: source.Tools): Handlers {
     "container.logs": containerLogs,
     "container.remove": async (params) => {
       await removeContainer(params, helper);
+      await endForgottenDumps(params.name);
       return {};
     },
     "source.inspect": (params) => inspect(params, helper),
     "source.prepare": step((params) => source.prepare(params)),
     "source.preDump": step((params, { signal }) => preDump(params, signal)),
-    "source.freeze": step((params, { signal }) => source.freezeSource(params, signal, tools)),
+    "source.standBy": step((params, { signal }) => source.standBy(params, signal, tools)),
+    "source.freeze": step((params) => source.freezeSource(params, tools)),
     "source.dump": step((params, context) => source.dump(params, context, tools)),
     "source.servePages": step((params, context) => source.servePages(params, context, tools)),
     "source.readPages": step((params, context) => source.readPages(params, context, tools)),
@@ -75,7 +78,7 @@ export function createHandlers(tools: source.Tools): Handlers {
     "destination.pageServer": step((params, { signal }) => pageServer.startPageServer(params, signal)),
     "destination.received": step((params, { signal }) => pageServer.received(params, signal)),
     "destination.images": step(destination.images),
-    "destination.layer": step(destination.layer),
+    "destination.layer": step((params, context) => destination.layer(params, context, tools)),
     "destination.restore": step((params, context) => destination.restore(params, context, tools)),
     "destination.pagesCome": step((params, { signal }) => destination.pagesCome(params, signal)),
     "destination.populate": step((params) => destination.populate(params, tools)),

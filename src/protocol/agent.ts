@@ -223,12 +223,10 @@ export const agentMethods = {
     z.object({ migration: MigrationIdSchema, round: RoundSchema, server: PageServerSchema }),
     z.object({ command: CommandSchema }),
   ),
-  /** Link down, cgroup.freeze=1, waits for `frozen 1`. With quick tools not before CRIU stands by. */
-  "source.freeze": method(
-    "none",
-    z.object({ migration: MigrationIdSchema, tools: ToolsetSchema }),
-    z.object({ tasks: z.array(TaskSchema) }),
-  ),
+  /** With quick tools: answers when runc and CRIU stand by. `MWARP_E_DUMP` when they never will. */
+  "source.standBy": method("none", migration, empty),
+  /** Link down, cgroup.freeze=1, waits for `frozen 1`. `MWARP_E_NOT_RUNNING` when the container has ended. */
+  "source.freeze": method("none", migration, z.object({ tasks: z.array(TaskSchema) })),
   /**
    * `runc checkpoint` of the frozen container; answers once the post-dump hook is held and the cgroup is frozen again. When the
    * pages go nowhere, clear_refs on the frozen tasks comes first, and the dump is against the static parent.

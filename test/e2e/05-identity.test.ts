@@ -1,6 +1,6 @@
 /** What moves with a container besides its memory, by whichever method. */
 import path from "node:path";
-import { describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { migrationMethods } from "../../src/protocol/migration.js";
 import { PsSchema } from "../support/documents.js";
 import { useLab } from "../support/lab.js";
@@ -37,6 +37,11 @@ const named = (files: readonly string[], name: string): number =>
   files.filter((file) => file.endsWith(`bin/${name}`)).length;
 
 /** What pre-copy and post-copy do with all but the pages is what cold does. */
+// As systemd has it, so that mounts show up wherever else the place is seen (mount_namespaces(7)). The lab's init leaves them private.
+beforeAll(async () => {
+  for (const vm of ["vm-a", "vm-b"]) await host.lab.guest(vm, "mount", "--make-rshared", "/");
+});
+
 const methods = long ? migrationMethods : (["warp", "cold"] as const);
 
 describe.each(methods)("by %s, a container takes along", (method) => {

@@ -69,7 +69,7 @@ async function expectTraces(
 
 /**
  * What a VM has of a container and of CRIU, whoever lists it: "process NAME" for each live process of the container's program,
- * of CRIU and of runc, "table NAME" for each packet filter of CRIU's in any network namespace, "port STATE" for
+ * of CRIU, of runc and of who stands between, "table NAME" for each packet filter of CRIU's in any network namespace, "port STATE" for
  * the container's end on the VM's bridge, "network NAME" for a network namespace of the container's without one.
  */
 async function tracesIn(
@@ -80,7 +80,7 @@ async function tracesIn(
 ): Promise<string[]> {
   const veth = `/sys/class/net/v${id.slice(0, 12)}`;
   const script = `
-ps -eo stat=,comm= | sed -n '/^Z/!s/^[^ ]* */process /p' | grep -xE 'process (criu|runc|${program})' || true
+ps -eo stat=,comm= | sed -n '/^Z/!s/^[^ ]* */process /p' | grep -xE 'process (criu|runc|mwarp-between|${program})' || true
 for space in '' $(ls /run/netns 2>/dev/null); do
   if [ -z "$space" ]; then rules=$(nft list ruleset); else rules=$(nsenter --net=/run/netns/$space nft list ruleset); fi
   echo "$rules" | grep -i criu | sed 's/^/table /' || true

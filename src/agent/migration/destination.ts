@@ -109,13 +109,18 @@ export async function images(
   return {};
 }
 
-/** The writable layer comes before the root is mounted over it. */
+/** The writable layer comes before the root is mounted over it. Where CRIU stands by it sees the root from here on. */
 export async function layer(
   params: AgentParams<"destination.layer">,
   context: RequestContext,
+  tools: Tools,
 ): Promise<Empty> {
   const record = await destinationRecord(params.migration, "prepared");
   await unpack(containerPaths(record.name).dir, params.bytes, context);
+  const spec = await loadSpec(record.name);
+  const mount = (): Promise<unknown> => mountRoot(spec, tools.helper);
+  if (await wasStarted(migrationPaths(record.id))) await showRoot(record.name, tools.helper, mount);
+  else await mount();
   return {};
 }
 
@@ -136,7 +141,7 @@ export async function restore(
   const lazy = pagesFrom === null ? [] : [lazyPagesCommand(paths, pagesFrom)];
   for (const command of lazy) await startLazyPages(paths, container.cgroup, command, context.signal);
   const watch = new CriuWatch(paths.job);
-  const command = await tellRestore(record, toolset, watch, tools);
+  const command = await tellRestore(record, toolset, tools);
   const hook = await timed("restore", () =>
     tools.hooks.wait(record.id, "pre-resume", {
       signal: context.signal,
@@ -161,24 +166,11 @@ export async function restore(
   };
 }
 
-/** Starts runc, or lets one go on that stands by, when the container's files are all there. */
-async function tellRestore(
-  record: DestinationRecord,
-  toolset: Toolset,
-  watch: CriuWatch,
-  tools: Tools,
-): Promise<string[]> {
-  const paths = migrationPaths(record.id);
-  const standsBy = await wasStarted(paths);
-  await mountRoot(await loadSpec(record.name), tools.helper);
-  if (!standsBy) {
-    if (toolset === "quick") await tools.hooks.release(record.id, "begin", 0);
-    return startRestore(record, record.pagesFrom, toolset);
-  }
-  const failure = await restoreFailure(record, tools, watch);
-  if (failure !== null) throw failure;
-  await showRoot(record.name, tools.helper);
-  await tools.hooks.release(record.id, "begin", 0);
+/** Starts runc, or lets one go on that stands by. */
+async function tellRestore(record: DestinationRecord, toolset: Toolset, tools: Tools): Promise<string[]> {
+  const standsBy = await wasStarted(migrationPaths(record.id));
+  if (toolset === "quick") await tools.hooks.release(record.id, "begin", 0);
+  if (!standsBy) return startRestore(record, record.pagesFrom, toolset);
   return restoreCommand(record, containerPaths(record.name), record.pagesFrom);
 }
 

@@ -18,7 +18,7 @@ import { loadSpec, setHeld } from "../containers/store.js";
 import { exists } from "../files.js";
 import type { Helper } from "../helper.js";
 import type { Hooks } from "../hooks.js";
-import { endJob, jobStatus, startJob } from "../job.js";
+import { jobStatus, killJob, startJob } from "../job.js";
 import { kernelFacts } from "../kernel/facts.js";
 import { type TaskPlace, taskRoots } from "../kernel/roots.js";
 import { timed } from "../log.js";
@@ -35,7 +35,13 @@ import { mustBeFree } from "./inspect.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
 import { releaseSource } from "./source-end.js";
-import { externalDescriptors, untilStandingBy, wasStarted } from "./stand-by.js";
+import {
+  endForgottenDumps,
+  externalDescriptors,
+  mustStandBy,
+  untilStandingBy,
+  wasStarted,
+} from "./stand-by.js";
 
 const DUMP_TIMEOUT_MS = 120_000;
 const SERVE_TIMEOUT_MS = 20_000;
@@ -55,7 +61,8 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Ag
     throw new MwarpError("MWARP_E_PROTOCOL", `migration ${id} is already ${known.step} in this VM`);
   }
   const paths = migrationPaths(id);
-  await endJob(paths.job);
+  if (known) await killJob(paths.job);
+  await endForgottenDumps(name);
   await rm(paths.verdict("begin"), { force: true });
   for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
   await createParent(paths);
@@ -75,20 +82,28 @@ async function startDump(record: SourceRecord, pages: PageRoute, toolset: Toolse
   return command;
 }
 
+/** `MWARP_E_DUMP` with the error lines of runc and CRIU when they have failed. */
+export async function standBy(
+  params: AgentParams<"source.standBy">,
+  signal: AbortSignal,
+  tools: Tools,
+): Promise<Empty> {
+  const record = await sourceRecord(params.migration, "prepared");
+  const watch = new CriuWatch(migrationPaths(record.id).job);
+  const ended = () => dumpFailure(record, tools, watch);
+  await timed("standing by", () => untilStandingBy(record.id, tools.hooks, { signal, ended }));
+  return {};
+}
+
 /** The link goes down first: what the container sends after the freeze would be lost on its peer's window. */
 export async function freezeSource(
   params: AgentParams<"source.freeze">,
-  signal: AbortSignal,
   tools: Tools,
 ): Promise<AgentResult<"source.freeze">> {
   const record = await sourceRecord(params.migration, "prepared", "frozen");
   const container = containerPaths(record.name);
   const spec = await loadSpec(record.name);
-  if (params.tools === "quick") {
-    const watch = new CriuWatch(migrationPaths(record.id).job);
-    const ended = () => dumpFailure(record, tools, watch);
-    await timed("standing by", () => untilStandingBy(record.id, tools.hooks, { signal, ended }));
-  }
+  await mustStandBy(record.id, record.name, tools.hooks);
   // On file before anything is done: whatever becomes of this agent, an abort then undoes all of it.
   await saveRecord({ ...record, step: "frozen" });
   try {

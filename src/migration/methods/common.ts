@@ -78,6 +78,7 @@ export async function prepareBoth(context: StepContext): Promise<void> {
   await deliverRootfs(checked.destinationAgent, spec.rootfs, checked.rootfsFile, signal);
   const toDestination = { migration: id, spec, hugeBytes, tools, descriptors };
   await checked.destinationAgent.call("destination.prepare", toDestination, options);
+  if (tools === "quick") await checked.sourceAgent.call("source.standBy", { migration: id }, options);
   await context.deadMan.armed();
 }
 
@@ -86,7 +87,7 @@ export async function freezeSource(context: StepContext): Promise<Tasks> {
   context.onFreeze();
   const { tasks } = await context.checked.sourceAgent.call(
     "source.freeze",
-    { migration: context.id, tools: toolset(context) },
+    { migration: context.id },
     { signal: context.signal, timeoutMs: limits.quick },
   );
   return tasks;
@@ -148,8 +149,8 @@ export async function sendImages(
   );
 }
 
-/** The writable layer and the log, through the host. The source is frozen: what is read is final. */
-export async function moveLayer(context: StepContext): Promise<void> {
+/** The archive of the writable layer and the log. The source is frozen: what is read is final. */
+export async function fetchLayer(context: StepContext): Promise<Uint8Array> {
   const collector = new ChunkCollector(mostBytes(context));
   await context.checked.sourceAgent.call(
     "source.layer",
@@ -157,11 +158,20 @@ export async function moveLayer(context: StepContext): Promise<void> {
     { signal: context.signal, timeoutMs: limits.transfer, onChunk: collector.onChunk },
   );
   context.tally.layerBytes = collector.bytes;
+  return collector.take();
+}
+
+export async function deliverLayer(context: StepContext, archive: Uint8Array): Promise<void> {
   await context.checked.destinationAgent.call(
     "destination.layer",
-    { migration: context.id, bytes: collector.bytes },
-    { signal: context.signal, timeoutMs: limits.transfer, up: inChunks([collector.take()]) },
+    { migration: context.id, bytes: archive.byteLength },
+    { signal: context.signal, timeoutMs: limits.transfer, up: inChunks([archive]) },
   );
+}
+
+/** Through the host. */
+export async function moveLayer(context: StepContext): Promise<void> {
+  await deliverLayer(context, await fetchLayer(context));
 }
 
 /** @param pagesFrom the source's page server when the pages come after the commit */

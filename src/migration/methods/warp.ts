@@ -18,9 +18,10 @@ import { type StunInput, type StunOutcome, stun } from "../stun.js";
 import { VmSession } from "../vm-session.js";
 import {
   type Dumped,
+  deliverLayer,
   dumpSource,
+  fetchLayer,
   freezeSource,
-  moveLayer,
   prepareBoth,
   restoreDestination,
   type StepContext,
@@ -49,7 +50,7 @@ export async function migrateWarp(
       return { ...opened, costs };
     });
     await run.step("freeze", () => freezeSource(context));
-    const dumped = await run.step("dump", () => dumpSource(context, { kind: "none" }));
+    const dumped = await run.step("dump", () => dump(context));
     const wanted = await run.step("transfer", () => transfer(context, dumped));
     const { roots } = await run.step("restore", () => restoreDestination(context, null));
     await run.step("populate", () => populate(context, wanted));
@@ -115,6 +116,13 @@ function closeSessions(sessions: Sessions | null): void {
   sessions?.destination.close();
 }
 
+/** The destination has nothing else to do while the source dumps, and unpacks the writable layer. */
+async function dump(context: StepContext): Promise<Dumped> {
+  const archive = await fetchLayer(context);
+  const [dumped] = await Promise.all([dumpSource(context, { kind: "none" }), deliverLayer(context, archive)]);
+  return dumped;
+}
+
 /** Rewrites the skeleton on its way through the host; what it lists to be warped is what the stun must deliver. */
 async function transfer(context: StepContext, dumped: Dumped): Promise<WantedPages> {
   const skeleton = await rewriteSkeleton(dumped.files, (runs) => readPages(context, runs));
@@ -124,7 +132,7 @@ async function transfer(context: StepContext, dumped: Dumped): Promise<WantedPag
   const wanted = wantedPages(skeleton.wanted, destination.bytes / PAGE_BYTES);
   context.tally.memoryPages = wanted.total;
   context.tally.memoryBytes = wanted.total * PAGE_BYTES;
-  await Promise.all([sendImages(context, skeleton.files), moveLayer(context)]);
+  await sendImages(context, skeleton.files);
   return wanted;
 }
 

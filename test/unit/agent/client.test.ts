@@ -52,9 +52,7 @@ describe("GuestAgent", () => {
       },
     });
     const agent = await connectAgent(path);
-    await expect(
-      agent.call("source.freeze", { migration: "m-12345678", tools: "stock" }),
-    ).rejects.toMatchObject({
+    await expect(agent.call("source.freeze", { migration: "m-12345678" })).rejects.toMatchObject({
       code: "MWARP_E_DUMP",
       message: "no",
       details: ["line 1", "line 2"],
@@ -66,7 +64,7 @@ describe("GuestAgent", () => {
     const { path } = await guest({ "rootfs.has": async () => ({ present: "yes" }) as never });
     const agent = await connectAgent(path);
     await expect(agent.call("rootfs.has", { digest })).rejects.toMatchObject({ code: "MWARP_E_PROTOCOL" });
-    await expect(agent.call("source.freeze", { migration: "NO", tools: "stock" })).rejects.toMatchObject({
+    await expect(agent.call("source.freeze", { migration: "NO" })).rejects.toMatchObject({
       code: "MWARP_E_PROTOCOL",
     });
     agent.close();
@@ -160,18 +158,10 @@ describe("GuestAgent", () => {
     });
     const agent = await connectAgent(path);
     const controller = new AbortController();
-    const first = agent.call(
-      "source.freeze",
-      { migration: "m-12345678", tools: "stock" },
-      { signal: controller.signal },
-    );
+    const first = agent.call("source.freeze", { migration: "m-12345678" }, { signal: controller.signal });
     setTimeout(() => controller.abort(), 20);
     await expect(first).rejects.toMatchObject({ code: "MWARP_E_CANCELLED" });
-    const second = agent.call(
-      "source.freeze",
-      { migration: "m-12345678", tools: "stock" },
-      { timeoutMs: 30 },
-    );
+    const second = agent.call("source.freeze", { migration: "m-12345678" }, { timeoutMs: 30 });
     await expect(second).rejects.toMatchObject({ code: "MWARP_E_TIMEOUT" });
     await sleep(30);
     expect(reasons).toHaveLength(2);
@@ -181,7 +171,7 @@ describe("GuestAgent", () => {
   it("rejects everything under way when the connection is lost, and everything after", async () => {
     const made = await guest({ "source.freeze": () => new Promise(() => undefined) });
     const agent = await connectAgent(made.path);
-    const pending = agent.call("source.freeze", { migration: "m-12345678", tools: "stock" });
+    const pending = agent.call("source.freeze", { migration: "m-12345678" });
     setTimeout(() => made.clients[0]?.destroy(), 20);
     await expect(pending).rejects.toMatchObject({ code: "MWARP_E_AGENT_UNREACHABLE" });
     await expect(agent.call("info", {})).rejects.toMatchObject({ code: "MWARP_E_AGENT_UNREACHABLE" });
@@ -199,7 +189,7 @@ describe("GuestAgent", () => {
         }),
     });
     const first = await connectAgent(made.path);
-    const lost = first.call("source.freeze", { migration: "m-12345678", tools: "stock" });
+    const lost = first.call("source.freeze", { migration: "m-12345678" });
     await sleep(20);
     first.close();
     await expect(lost).rejects.toMatchObject({ code: "MWARP_E_AGENT_UNREACHABLE" });

@@ -94,7 +94,7 @@ describe("an agent that sends chunks without credit", () => {
     flood(new Uint8Array(CHUNK_BYTES), {});
     const calls = [
       agent.call("source.layer", { migration }, { onChunk: never }),
-      agent.call("source.freeze", { migration, tools: "stock" }),
+      agent.call("source.freeze", { migration }),
     ];
     for (const call of calls) await expect(call).rejects.toMatchObject({ code: "MWARP_E_PROTOCOL" });
     raw.onFrame = (frame) => raw.greet(frame);
@@ -182,7 +182,7 @@ describe("an agent whose words have no end", () => {
 
   it("cannot end the daemon with an error of that kind", async () => {
     when((id) => raw.say(FrameKind.error, id, { code: "MWARP_E_DUMP", message: "m", detail: many(0) }));
-    await expect(agent.call("source.freeze", { migration, tools: "stock" })).rejects.toMatchObject({
+    await expect(agent.call("source.freeze", { migration })).rejects.toMatchObject({
       code: "MWARP_E_PROTOCOL",
     });
     expect(agent.closed).toBeNull();
@@ -192,9 +192,7 @@ describe("an agent whose words have no end", () => {
     const message = "m".repeat(1024 * 1024);
     const detail = Array.from({ length: 300_000 }, (_, line) => `${line}`);
     when((id) => raw.say(FrameKind.error, id, { code: "MWARP_E_DUMP", message, detail }));
-    const failure = await agent
-      .call("source.freeze", { migration, tools: "stock" })
-      .catch((error: unknown) => error);
+    const failure = await agent.call("source.freeze", { migration }).catch((error: unknown) => error);
     expect(failure).toMatchObject({
       code: "MWARP_E_DUMP",
       message: `${"m".repeat(2000)} ...`,

@@ -72,7 +72,7 @@ describe("the agent's session", () => {
     ask(session, FrameKind.request, 1, { method: "info", params: {} });
     ask(session, FrameKind.request, 2, {
       method: "source.freeze",
-      params: { migration: "m-12345678", tools: "stock" },
+      params: { migration: "m-12345678" },
     });
     await sleep(20);
     expect(answers()).toMatchObject([
