@@ -8,7 +8,7 @@ import { QmpClient } from "../../src/vm/qmp.js";
 import { Crashes, type Held } from "../support/crash.js";
 import { DaemonStatusSchema } from "../support/documents.js";
 import { useLab } from "../support/lab.js";
-import { expectOneOwner } from "../support/one-owner.js";
+import { expectOneOwner, expectTraceless } from "../support/one-owner.js";
 import { Workload } from "../support/workload.js";
 
 const long = process.env.MWARP_TEST_LONG === "1";
@@ -183,13 +183,42 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     await expectOneOwner(edge, vms);
   });
 
+  // Its dump stands by then: CRIU was told which process to dump, and runc of which container.
+  it.each([
+    ["ended", "MWARP_E_NOT_RUNNING", () => host.lab.guest("vm-a", "pkill", "-9", "-x", "pattern")],
+    ["was removed", "MWARP_E_CONTAINER_UNKNOWN", () => host.lab.mwarp.ok(["rm", "-f", "late"])],
+  ] as const)(
+    "a container that %s before the freeze, and its successor has its name and is whole",
+    async (_, code, end) => {
+      const crashes = new Crashes(host.lab);
+      await crashes.begin();
+      const argv = ["pattern", "16", "thp"];
+      const late = await Workload.run(host.lab, "vm-a", "late", argv);
+      const spec = await late.spec();
+      const held = await crashes.startAndHold(["late", "--to", "vm-b", "--json"], "prepared");
+      await end();
+      held.release();
+      const { outcome, error } = MigrationReportSchema.parse(JSON.parse((await held.finished).stdout));
+      expect([outcome, error?.code]).toEqual(["aborted", code]);
+      crashes.disarm();
+      await host.lab.mwarp.run(["rm", "-f", "late"]);
+      for (const vm of vms) await expectTraceless(host.lab, vm, "pattern", spec);
+      const successor = await Workload.run(host.lab, "vm-a", "late", argv);
+      await successor.migrate("vm-b");
+      await successor.verify();
+      await successor.remove();
+    },
+  );
+
   it("and afterwards it moves as ever, with nothing of the failed tries in either VM", async () => {
     await edge.migrate(other(await edge.vm()));
     await edge.migrate(other(await edge.vm()));
     await edge.verify();
     await sleep(1000);
     for (const vm of vms) {
-      expect(await host.lab.guest(vm, "sh", "-c", "ps -eo comm= | grep -xE 'criu|runc' || true")).toBe("");
+      expect(
+        await host.lab.guest(vm, "sh", "-c", "ps -eo comm= | grep -xE 'criu|runc|mwarp-between' || true"),
+      ).toBe("");
     }
   });
 });
