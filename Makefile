@@ -115,13 +115,13 @@ unit: $(MODULES) workloads dist/.tsc dist/native/mwarp-bench-memory dist/native/
 	node scripts/run-tests.mjs unit
 
 e2e: build workloads ## end-to-end tests only (boots VMs; root)
-	node scripts/run-tests.mjs e2e
+	node scripts/run-tests.mjs e2e e2e-alone
 
 test: build check-types check-style check-walls check-unused workloads ## build, checks, unit and end-to-end tests
-	node scripts/run-tests.mjs unit e2e
+	node scripts/run-tests.mjs unit e2e e2e-alone
 
 soak: build workloads ## every test in its long form: each death at each state, 200 moves against the adversary, every lie (hours)
-	MWARP_TEST_LONG=1 node scripts/run-tests.mjs unit e2e
+	MWARP_TEST_LONG=1 node scripts/run-tests.mjs unit e2e e2e-alone
 
 demo: build ## a Redis moves between two VMs and back
 	bin/mwarp demo
