@@ -65,7 +65,10 @@ export type StunOutcome =
   | { readonly kind: "committed"; readonly table: WarpTable; readonly plan: ExchangePlan }
   | MissingPages;
 
-/** One attempt; the first of a migration is rehearsed. @throws MwarpError when it was not committed; nothing is exchanged then. */
+/** Attempts of a migration that are rehearsed: as many as it takes until pages that are lost again and again go as bytes. */
+const REHEARSALS = 4;
+
+/** One attempt. @throws MwarpError when it was not committed; nothing is exchanged then. */
 export async function stun(input: StunInput, wanted: WantedPages, attempt: number): Promise<StunOutcome> {
   const readTable = (): WarpTable =>
     buildTable({
@@ -73,7 +76,7 @@ export async function stun(input: StunInput, wanted: WantedPages, attempt: numbe
       destination: input.destination.view(input.destinationRoots, input.destinationInfo),
       wanted,
     });
-  const missing = attempt === 0 ? rehearse(input, readTable) : null;
+  const missing = attempt < REHEARSALS ? rehearse(input, readTable) : null;
   if (missing !== null) return missing;
   const stale = await staleTable(readTable);
   const since = performance.now();
@@ -117,7 +120,7 @@ export async function stun(input: StunInput, wanted: WantedPages, attempt: numbe
 /**
  * The walk and the plan while both VMs still run. Pages that are missing already are found so with nobody standing still; and when
  * it counts the code has been compiled, and the page tables are in the caches. Nothing else of it is used, as guests that run may
- * change all of it under the reader's eyes: what was no table for that reason is one in the stun, or fails there. Once is enough:
+ * change all of it under the reader's eyes: what was no table for that reason is one in the stun, or fails there. Not for ever:
  * guests in which something is always missing must not keep the container from its stun.
  */
 function rehearse(input: StunInput, readTable: () => WarpTable): MissingPages | null {
