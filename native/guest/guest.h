@@ -67,6 +67,20 @@ int64_t socket_kinds(pid_t pid, char *text, size_t size);
 int fence_close(const char *name);
 int fence_open(const char *name, const char *bridge);
 int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4]);
+/* Changes to another network namespace. Answers with the own one, to leave the other for again, or a negative errno. */
+int enter_network(const char *netns);
+void leave_network(int own);
+
+/* A TCP connection of a container, as it travels from the agent; the last three in this machine's byte order. */
+struct connection {
+    /* 4 or 6: of the 16 bytes of an address the first 4 count, or all. */
+    uint32_t family;
+    uint8_t address[16], peer[16];
+    uint16_t port, peer_port;
+    uint32_t next_from_peer;
+};
+/* wake.c: has the peers send again at once. Answers with the number of connections whose peer was told. */
+int64_t wake_peers(const char *netns, const struct connection *connections, size_t count);
 
 /* action.c: a stage of CRIU at which a migration may be held. */
 struct stage {

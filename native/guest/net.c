@@ -146,21 +146,34 @@ static int send_announcement(const char *name, const uint8_t mac[6], const uint8
     return error;
 }
 
-/* Gratuitous ARP from inside the container's network namespace, so that both bridges learn where the MAC
- * lives now. */
-int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4])
+int enter_network(const char *netns)
 {
     int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     int there = open(netns, O_RDONLY | O_CLOEXEC);
     int error = 0;
 
     if (own < 0 || there < 0 || setns(there, CLONE_NEWNET) < 0) error = -errno;
-    if (error == 0) {
-        error = send_announcement(name, mac, ipv4);
-        /* Every later command of this process counts on its own namespace. */
-        if (setns(own, CLONE_NEWNET) < 0) _exit(1);
-    }
-    if (own >= 0) close(own);
     if (there >= 0) close(there);
+    if (error == 0) return own;
+    if (own >= 0) close(own);
+    return error;
+}
+
+void leave_network(int own)
+{
+    /* Every later command of this process counts on its own namespace. */
+    if (setns(own, CLONE_NEWNET) < 0) _exit(1);
+    close(own);
+}
+
+/* Gratuitous ARP from inside the container's network namespace, so that both bridges learn where the MAC
+ * lives now. */
+int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4])
+{
+    int own = enter_network(netns), error;
+
+    if (own < 0) return own;
+    error = send_announcement(name, mac, ipv4);
+    leave_network(own);
     return error;
 }

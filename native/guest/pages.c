@@ -15,6 +15,7 @@
  *   UNMOUNT   body: target
  *   SOCKETS   answer as for READ, in one piece: text of socket_kinds
  *   BIND      body: source, NUL, target
+ *   WAKE      body: count x struct connection, namespace path; value: connections whose peer was told
  */
 #include "guest.h"
 
@@ -31,7 +32,7 @@
 #define MAX_BODY_BYTES (64U * 1024 * 1024)
 #define PAGE           4096ULL
 
-enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND };
+enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE };
 
 struct request {
     uint32_t operation, argument, count, bytes;
@@ -161,6 +162,14 @@ static int run_announce(const char *body, size_t bytes)
                     (const uint8_t *)body + 6);
 }
 
+static int64_t run_wake(const struct request *request, const char *body)
+{
+    size_t bytes = request->count * sizeof(struct connection);
+
+    if (request->count > MAX_BODY_BYTES / sizeof(struct connection) || bytes >= request->bytes) return -EINVAL;
+    return wake_peers(body + bytes, (const struct connection *)(const void *)body, request->count);
+}
+
 static int serve(const struct request *request, const char *body)
 {
     bool runs = request->operation <= POKE;
@@ -185,6 +194,8 @@ static int serve(const struct request *request, const char *body)
                                                                                                    : 0);
     case BIND:
         return reply(mount(body, second_string(body, request->bytes), NULL, MS_BIND, NULL) < 0 ? -errno : 0);
+    case WAKE:
+        return reply(run_wake(request, body));
     case UNMOUNT:
         return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
     case SOCKETS:

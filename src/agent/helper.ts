@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { MwarpError } from "../errors.js";
 import type { PageRun } from "../protocol/agent.js";
+import type { Connection } from "../protocol/connection.js";
 import { PAGE_BYTES } from "../units.js";
 import { log } from "./log.js";
 import { HELPER } from "./paths.js";
@@ -17,6 +18,7 @@ const operations = {
   unmount: 8,
   sockets: 9,
   bind: 10,
+  wake: 11,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -92,6 +94,12 @@ export class Helper {
     ];
     const body = Buffer.concat([Buffer.from(bytes), Buffer.from(`${netns}\0${device}`)]);
     return this.#simple("announce", 0, 0, body);
+  }
+
+  /** Has the peers of connections send again at once; answers with the number of those that were told. See native/guest/wake.c. */
+  wakePeers(netns: string, connections: readonly Connection[]): Promise<number> {
+    const bodies = connections.map(encodeConnection);
+    return this.#simple("wake", 0, connections.length, Buffer.concat([...bodies, Buffer.from(netns)]));
   }
 
   mountOverlay(target: string, options: string): Promise<number> {
@@ -223,5 +231,17 @@ function encodeRuns(runs: readonly PageRun[]): Buffer {
     body.writeBigUInt64LE(BigInt(run.page) * BigInt(PAGE_BYTES), i * 16);
     body.writeBigUInt64LE(BigInt(run.pages), i * 16 + 8);
   }
+  return body;
+}
+
+/** struct connection (native/guest/guest.h). */
+function encodeConnection({ address, port, peer, peerPort, nextFromPeer }: Connection): Buffer {
+  const body = Buffer.alloc(44);
+  body.writeUInt32LE(address.length === 4 ? 4 : 6, 0);
+  body.set(address, 4);
+  body.set(peer, 20);
+  body.writeUInt16LE(port, 36);
+  body.writeUInt16LE(peerPort, 38);
+  body.writeUInt32LE(nextFromPeer, 40);
   return body;
 }

@@ -14,6 +14,8 @@ const magics = {
   core: 0x55053847,
   mm: 0x57492820,
   pagemap: 0x56084025,
+  files: 0x56303138,
+  tcpStream: 0x51465506,
 } as const;
 export type ImageKind = keyof typeof magics;
 

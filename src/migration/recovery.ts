@@ -154,7 +154,11 @@ async function goForward(open: Open, { source, destination }: Sides): Promise<Re
 async function resume(destination: MigrationVm, { id, contents }: Open): Promise<void> {
   const agent = await destination.agent();
   const pokes = [...contents.pokes];
-  await agent.call("destination.resume", { migration: id, pokes }, { timeoutMs: limits.quick });
+  await agent.call(
+    "destination.resume",
+    { migration: id, pokes, connections: [] },
+    { timeoutMs: limits.quick },
+  );
 }
 
 /** A guest forgets the oldest migrations that it has finished (record.ts). */

@@ -127,6 +127,7 @@ async function migrate(
     onNote: input.onNote,
     deadMan,
     pokes: [],
+    connections: [],
     table: null,
   };
   const channelBefore = channelBytes(checked);

@@ -17,6 +17,7 @@
  * the id of one under way is no request. `event` frames (id 0) come from the agent unasked.
  */
 import * as z from "zod/mini";
+import { ConnectionSchema, MOST_CONNECTIONS } from "./connection.js";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 import { GuestInfoSchema } from "./guest-info.js";
 
@@ -348,6 +349,7 @@ export const agentMethods = {
     z.object({
       migration: MigrationIdSchema,
       pokes: z.array(PokeSchema),
+      connections: z.array(ConnectionSchema).check(z.maxLength(MOST_CONNECTIONS)),
     }),
     empty,
   ),

@@ -18,6 +18,9 @@ import { Workload } from "../support/workload.js";
 const long = process.env.MWARP_TEST_LONG === "1";
 /** For so long nobody types a command after the daemon's death. */
 const UNATTENDED_MS = 8_000;
+/** ICMP's "host unreachable", and the "port unreachable" that answers who knocks (RFC 792). */
+const HOST_UNREACHABLE = "icmp 3/1";
+const PORT_UNREACHABLE = "icmp 3/3";
 const host = useLab({ memory: "512M" });
 const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
 /** The address that a kernel gives an interface by its hardware address (RFC 4291, appendix A). */
@@ -91,7 +94,13 @@ describe("on the bridge, a container with an open connection is seen", () => {
     const from = await who.vm();
     const start = capture.lines.length;
     await who.migrate(other(from), ["--method", method]);
-    expectSides(await framesSince(start), tap(from), tap(other(from)));
+    const frames = await framesSince(start);
+    expectSides(frames, tap(from), tap(other(from)));
+    // After a warp the client is asked to send again at once (native/guest/wake.c).
+    const asked = frames.filter((frame) => frame.endsWith(HOST_UNREACHABLE));
+    expect([...new Set(asked)]).toEqual(
+      method === "warp" ? [`${tap(other(from))} ip4 ${HOST_UNREACHABLE}`] : [],
+    );
   });
 
   it("on its own side only, when the migration is rolled back at the last moment", async () => {
@@ -167,9 +176,9 @@ describe("on the bridge, a container with an open connection is seen", () => {
   });
 
   it("by IPv4 and IPv6", () => {
-    for (const kind of [/ip4 1$/, /ip6 58$/, /arp reply/])
+    for (const kind of [`ip4 ${PORT_UNREACHABLE}`, "ip6 58", "arp reply"])
       expect(
-        new Set(capture.lines.filter((line) => kind.test(line)).map((line) => line.split(" ")[0])).size,
+        new Set(capture.lines.filter((line) => line.endsWith(kind)).map((line) => line.split(" ")[0])).size,
       ).toBe(2);
   });
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * capture MAC INTERFACE...: prints a line for each frame with that source address that comes in by one of the
- * interfaces: "INTERFACE arp request|reply", "INTERFACE ip4 PROTOCOL [FLAGS]", "INTERFACE ip6 NEXT",
- * "INTERFACE other TYPE". FLAGS are those of TCP, as letters. Says "capture ready" first; ends with its
+ * interfaces: "INTERFACE arp request|reply", "INTERFACE ip4 PROTOCOL [FLAGS]", "INTERFACE ip4 icmp TYPE/CODE",
+ * "INTERFACE ip6 NEXT", "INTERFACE other TYPE". FLAGS are those of TCP, as letters. Says "capture ready" first; ends with its
  * standard input.
  */
 #define _GNU_SOURCE
@@ -44,6 +44,10 @@ static void print_ip4(const char *interface, const uint8_t *packet, size_t bytes
     if (bytes < sizeof(ip)) return;
     memcpy(&ip, packet, sizeof(ip));
     size_t header = ip.ihl * 4u;
+    if (ip.protocol == IPPROTO_ICMP && bytes > header + 1) {
+        printf("%s ip4 icmp %u/%u\n", interface, packet[header], packet[header + 1]);
+        return;
+    }
     if (ip.protocol != IPPROTO_TCP || bytes < header + sizeof(tcp)) {
         printf("%s ip4 %u\n", interface, ip.protocol);
         return;

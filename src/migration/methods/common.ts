@@ -13,6 +13,7 @@ import {
   type TaskRoot,
   type Toolset,
 } from "../../protocol/agent.js";
+import type { Connection } from "../../protocol/connection.js";
 import type { GuestInfo } from "../../protocol/guest-info.js";
 import type { MigrationMethod, MigrationRequest } from "../../protocol/migration.js";
 import type { WarpTable } from "../../warp/table.js";
@@ -39,6 +40,8 @@ export interface StepContext {
   readonly deadMan: Pick<DeadMan, "armed">;
   /** Words to write into the restored tasks before they run; known once the skeleton was rewritten. */
   pokes: Poke[];
+  /** Whose peers are asked to send again once the tasks run; known from the dump. */
+  connections: readonly Connection[];
   /** What the committing stun found; null for methods without one. */
   table: WarpTable | null;
 }
@@ -195,7 +198,7 @@ export async function resumeDestination(context: StepContext): Promise<void> {
   const agent = timedAgent(await context.checked.destination.agent(), context.clock);
   await agent.call(
     "destination.resume",
-    { migration: context.id, pokes: context.pokes },
+    { migration: context.id, pokes: context.pokes, connections: [...context.connections] },
     { timeoutMs: limits.quick },
   );
   context.clock.runsAgain();

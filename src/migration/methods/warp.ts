@@ -2,9 +2,11 @@
  * Method `warp`: CRIU moves a skeleton without page contents; the pages change owner in one stun of both VMs.
  */
 
+import { readConnections } from "../../criu/connections.js";
 import { rewriteSkeleton } from "../../criu/skeleton.js";
-import { MwarpError } from "../../errors.js";
+import { MwarpError, toMwarpError } from "../../errors.js";
 import type { PageRun } from "../../protocol/agent.js";
+import { type Connection, MOST_CONNECTIONS } from "../../protocol/connection.js";
 import { PAGE_BYTES } from "../../units.js";
 import type { MemoryLayout } from "../../vm/types.js";
 import type { ExchangePieces } from "../../warp/backends/exchange-pieces.js";
@@ -127,6 +129,7 @@ async function dump(context: StepContext): Promise<Dumped> {
 async function transfer(context: StepContext, dumped: Dumped): Promise<WantedPages> {
   const skeleton = await rewriteSkeleton(dumped.files, (runs) => readPages(context, runs));
   context.pokes = skeleton.pokes;
+  context.connections = connectionsOf(context, dumped);
   // Each of them needs a frame of its own on the destination.
   const { destination } = context.checked.layouts!;
   const wanted = wantedPages(skeleton.wanted, destination.bytes / PAGE_BYTES);
@@ -134,6 +137,19 @@ async function transfer(context: StepContext, dumped: Dumped): Promise<WantedPag
   context.tally.memoryBytes = wanted.total * PAGE_BYTES;
   await sendImages(context, skeleton.files);
   return wanted;
+}
+
+/** A courtesy to their peers: nothing depends on it. Nobody is told anything of an address that is not the container's. */
+function connectionsOf({ checked, onNote }: StepContext, { files }: Dumped): readonly Connection[] {
+  const { ipv4 } = checked.usage.spec.network;
+  try {
+    return readConnections(files)
+      .filter(({ address }) => address.length !== 4 || address.join(".") === ipv4)
+      .slice(0, MOST_CONNECTIONS);
+  } catch (error) {
+    onNote(`peers are not asked to send again: ${toMwarpError(error).message}`);
+    return [];
+  }
 }
 
 async function populate(context: StepContext, wanted: WantedPages): Promise<void> {
