@@ -51,5 +51,7 @@ export function formatInterval(bar: Bar, { low, high }: Estimate): string {
 export const formatLimit = (bar: Bar): string => {
   const { kind, value } = bar.limit;
   if (bar.unit === "percent") return `${kind} ${Number((value * 100).toFixed(2))} %`;
-  return `${kind} ${value < 1 ? `1/${Math.round(1 / value)}` : value.toFixed(2)}`;
+  // Only what is one: 0.8 is no 1/1.
+  const isFraction = value < 1 && Math.abs(1 / value - Math.round(1 / value)) < 1e-9;
+  return `${kind} ${isFraction ? `1/${Math.round(1 / value)}` : value.toFixed(2)}`;
 };

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { dirtiedShare } from "../../../src/bench/bars/times.js";
 import { bars, judge, verdictOf } from "../../../src/bench/bars.js";
 import type { BenchRecord } from "../../../src/bench/records.js";
+import { formatLimit } from "../../../src/bench/report/format.js";
 import { sortRecords } from "../../../src/bench/results.js";
 import { GIB, MIB } from "../../../src/units.js";
 import { client, type MoveFacts, move, network, planner, rounds } from "./fixtures.js";
@@ -41,6 +42,13 @@ describe("downtime against the size and against post-copy", () => {
     expect(judged(/1 GiB, against post-copy/, records)[0]).toMatchObject({ verdict: "met" });
     const [small] = judged(/16 MiB, against post-copy/, records);
     expect([small.verdict, small.estimate?.value]).toEqual(["not met", 2]);
+  });
+
+  it("shows a limit that is no fraction as it is", () => {
+    expect(formatLimit(bars.find((one) => /1 GiB, against post-copy/.test(one.figure))!)).toBe(
+      "at most 0.80",
+    );
+    expect(formatLimit(bars.find((one) => /total.*cold/.test(one.figure))!)).toBe("at most 1/8");
   });
 
   it("decides nothing with ten runs, and says nothing of a size that was not measured", () => {
