@@ -65,18 +65,19 @@ export type StunOutcome =
   | { readonly kind: "committed"; readonly table: WarpTable; readonly plan: ExchangePlan }
   | MissingPages;
 
-/** Attempts of a migration that are rehearsed: as many as it takes until pages that are lost again and again go as bytes. */
-const REHEARSALS = 4;
-
 /** One attempt. @throws MwarpError when it was not committed; nothing is exchanged then. */
-export async function stun(input: StunInput, wanted: WantedPages, attempt: number): Promise<StunOutcome> {
+export async function stun(
+  input: StunInput,
+  wanted: WantedPages,
+  how: "rehearsed" | "at once",
+): Promise<StunOutcome> {
   const readTable = (): WarpTable =>
     buildTable({
       source: input.source.sourceView(input.sourceRoots, input.sourceInfo),
       destination: input.destination.view(input.destinationRoots, input.destinationInfo),
       wanted,
     });
-  const missing = attempt < REHEARSALS ? rehearse(input, readTable) : null;
+  const missing = how === "rehearsed" ? rehearse(input, readTable) : null;
   if (missing !== null) return missing;
   const stale = await staleTable(readTable);
   const since = performance.now();

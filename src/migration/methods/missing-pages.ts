@@ -8,7 +8,7 @@ import type { MissingPages } from "../stun.js";
 import { limits, type StepContext } from "./common.js";
 
 /** Stuns that end, or do not begin, because a page is missing, before those pages are delivered as bytes. */
-const MAX_REFAULTS = 3;
+export const MAX_REFAULTS = 3;
 /** Keeps a request of a sparse address space well below the channel's MAX_FRAME_BYTES. */
 const MAX_RUNS_PER_REQUEST = 20_000;
 /** 32 MiB of page contents. */

@@ -29,7 +29,7 @@ import {
   type StepContext,
   sendImages,
 } from "./common.js";
-import { populateRuns, readPages, supplyMissing } from "./missing-pages.js";
+import { MAX_REFAULTS, populateRuns, readPages, supplyMissing } from "./missing-pages.js";
 
 const DEFAULT_MAX_STUN_MS = 10_000;
 
@@ -174,7 +174,8 @@ async function warp(context: StepContext, facts: StunFacts, allWanted: WantedPag
         onStun: (source, destination, parts) => clock.stunned(source, destination, parts),
       },
       wanted,
-      attempt,
+      // Until pages that are lost again and again go as bytes, nobody need stand still to find them missing.
+      attempt <= MAX_REFAULTS ? "rehearsed" : "at once",
     );
     if (outcome.kind === "committed") {
       context.table = { ...outcome.table, asBytes };
