@@ -46,9 +46,10 @@ export async function resume(params: AgentParams<"destination.resume">, tools: T
     .announce(netns, CONTAINER_DEVICE, mac, ipv4)
     .catch((error: unknown) => log("warn", `${record.name}: no gratuitous ARP: ${String(error)}`));
   await timed("detach", () => detached(record));
-  await tools.helper
-    .wakePeers(netns, params.connections)
-    .catch((error: unknown) => log("warn", `${record.name}: its peers were not told: ${String(error)}`));
+  if (params.connections.length > 0)
+    await tools.helper
+      .wakePeers(netns, params.connections)
+      .catch((error: unknown) => log("warn", `${record.name}: its peers were not told: ${String(error)}`));
   await clearHeld(record.name);
   await saveRecord({ ...record, step: "resumed" });
   return {};

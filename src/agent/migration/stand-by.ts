@@ -9,7 +9,7 @@ import { MwarpError } from "../../errors.js";
 import { initPid } from "../containers/store.js";
 import { exists, readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
-import type { HeldHook, Hooks } from "../hooks.js";
+import type { Hooks } from "../hooks.js";
 import { endJob, jobRuns } from "../job.js";
 import {
   containerPaths,
@@ -40,8 +40,8 @@ export async function untilStandingBy(
   migration: string,
   hooks: Hooks,
   options: { signal: AbortSignal; ended: () => Promise<Error | null> },
-): Promise<HeldHook> {
-  return await hooks.wait(migration, "begin", { ...options, timeoutMs: START_TIMEOUT_MS });
+): Promise<void> {
+  await hooks.wait(migration, "begin", { ...options, timeoutMs: START_TIMEOUT_MS });
 }
 
 /** What CRIU would dump must be what the container is now. `MWARP_E_NOT_RUNNING` when it ended, or began anew, meanwhile. */
