@@ -1,7 +1,7 @@
 /**
  * Where CRIU's action script, or who stands between runc and CRIU, waits for its verdict (native/guest/action.c). By the time it
- * calls it has frozen the container, but for the stage `begin`. A verdict is written to a file before it is told, so that a second call for the same stage, or one after
- * a restart of this agent, gets the same answer.
+ * calls it has frozen the container, but for the stage `begin`. A verdict is written to a file before it is told, so that a
+ * second call for the same stage, or one after a restart of this agent, gets the same answer.
  */
 import { rm } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
