@@ -44,7 +44,8 @@ const defaults = {
   backend: "auto",
   windowBeforeMs: 5_000,
   windowAfterMs: 30_000,
-  intervalMs: 250,
+  /** Fine enough to see when the rate is back. */
+  intervalMs: 100,
   onProgress: () => undefined,
 } as const;
 

@@ -42,3 +42,32 @@ export function longestSilence({ samples, interval_ms }: ApplicationRecord): num
   }
   return longest;
 }
+
+/** As long as the rate must last, ms: one good interval between two bad ones is no recovery. */
+const LASTING_MS = 1000;
+const USUAL_SHARE = 0.95;
+
+/** Operations per ms before the command; 0 without samples from before it. */
+export function rateBefore({ samples, interval_ms }: ApplicationRecord): number {
+  const early = samples.filter(({ at_ms }) => at_ms < 0);
+  const operations = early.reduce((sum, one) => sum + one.operations, 0);
+  return early.length === 0 ? 0 : operations / (early.length * interval_ms);
+}
+
+/**
+ * From the end of the downtime to the first interval whose rate is at least 95 % of that before the command, and on average stays so
+ * for a second, ms. The interval in which the downtime ended does not count. Null when there is none such in the window, or no rate.
+ */
+export function recovery(record: ApplicationRecord): number | null {
+  const { samples, interval_ms } = record;
+  const end = standstill(record).downtime.to;
+  const wanted = rateBefore(record) * interval_ms * USUAL_SHARE;
+  const lasting = Math.ceil(LASTING_MS / interval_ms);
+  if (wanted <= 0) return null;
+  const found = samples.find(({ at_ms, operations }, index) => {
+    const second = samples.slice(index, index + lasting);
+    const made = second.reduce((sum, one) => sum + one.operations, 0);
+    return at_ms >= end && second.length === lasting && operations >= wanted && made >= wanted * lasting;
+  });
+  return found === undefined ? null : found.at_ms - end;
+}

@@ -13,7 +13,7 @@ import { spread } from "../../statistics.js";
 import type { Figure, LegendEntry, Plot, Table } from "../figure.js";
 import { formatCount, formatPercent, formatSpread, formatTime } from "../format.js";
 import { first, methodColor, second, still } from "../theme.js";
-import { longestSilence, standstill } from "../window.js";
+import { longestSilence, rateBefore, recovery, standstill } from "../window.js";
 import { logTime } from "./scales.js";
 
 const names: Readonly<Record<Application, string>> = {
@@ -57,7 +57,7 @@ function figuresOf(application: Application, backing: Backing, groups: readonly 
   return [
     {
       title: `Throughput: ${where}`,
-      note: `${shown.client}. Lost is the share of the operations that the rate before the command would have made in the window; medians, in brackets the quartiles.`,
+      note: `${shown.client}. Lost is the share of the operations that the rate before the command would have made in the window. Back at 95 %: from the end of the downtime until an interval has 95 % of the rate before, and the second from then on, too. Medians, in brackets the quartiles.`,
       plot: plotOf({
         spec: (width) => throughput(drawn, width),
         legend: groups.map(({ method }) => ({ name: method, color: methodColor(method) })),
@@ -181,24 +181,36 @@ function latency(groups: readonly Group[], width: number): TopLevelSpec {
 }
 
 function lossTable(groups: readonly Group[]): Table {
-  const before = ({ samples, interval_ms }: ApplicationRecord): number => {
-    const early = samples.filter(({ at_ms }) => at_ms < 0).map(({ operations }) => operations);
-    return early.length === 0
-      ? 0
-      : (early.reduce((sum, one) => sum + one, 0) * 1000) / (early.length * interval_ms);
-  };
   return {
-    head: ["method", "per second before", "lost", "downtime", "lost connections", "wrong answers", "runs"],
+    head: [
+      "method",
+      "per second before",
+      "lost",
+      "downtime",
+      "back at 95 % after",
+      "lost connections",
+      "wrong answers",
+      "runs",
+    ],
     rows: groups.map(({ method, records }) => [
       method,
-      formatSpread(spread(records.map(before)), formatCount),
+      formatSpread(spread(records.map((record) => rateBefore(record) * 1000)), formatCount),
       formatSpread(spread(records.flatMap((record) => lostShare(record) ?? [])), formatPercent),
       formatSpread(spread(records.map(({ report }) => report.time_ms.downtime)), formatTime),
+      backAfter(records),
       String(records.reduce((sum, { faults }) => sum + faults.connections_lost, 0)),
       String(records.reduce((sum, { faults }) => sum + faults.wrong_answers, 0)),
       String(records.length),
     ]),
   };
+}
+
+/** A median of those that came back alone would flatter: how many did not is said beside it. */
+function backAfter(records: readonly ApplicationRecord[]): string {
+  const times = records.flatMap((record) => recovery(record) ?? []);
+  const late = records.length - times.length;
+  const words = late === 0 ? "" : `${late} of ${records.length} not in the window`;
+  return [formatSpread(spread(times), formatTime), words].filter((part) => part !== "").join("; ");
 }
 
 function latencyTable(groups: readonly Group[]): Table {
