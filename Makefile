@@ -26,7 +26,8 @@ NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
            $(if $(HOST_C),dist/native/warp-copy.node) \
            $(if $(BENCH_C),dist/native/mwarp-bench-memory) \
            $(if $(MEMORY_C),dist/native/mwarp-memory) \
-           dist/native/mwarp-bench-touch
+           dist/native/mwarp-bench-touch \
+           dist/native/mwarp-bench-gap
 BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
 WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
 MODULES := node_modules/.package-lock.json
@@ -83,6 +84,10 @@ dist/native/mwarp-bench-touch: native/bench/touch/touch.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -static -o $@ $<
 
+dist/native/mwarp-bench-gap: native/bench/gap/gap.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -static -o $@ $<
+
 workloads: $(WORKLOADS) dist/test-support/capture ## the C programs of the tests
 
 dist/test-support/%: test/support/%.c
@@ -111,7 +116,7 @@ check-walls:
 check-unused: $(MODULES)
 	$(BIN)/knip --no-progress
 
-unit: $(MODULES) workloads dist/.tsc dist/native/mwarp-bench-memory dist/native/mwarp-bench-touch ## unit tests only
+unit: $(MODULES) workloads dist/.tsc dist/native/mwarp-bench-memory dist/native/mwarp-bench-touch dist/native/mwarp-bench-gap ## unit tests only
 	node scripts/run-tests.mjs unit
 
 e2e: build workloads ## end-to-end tests only (boots VMs; root)

@@ -3,6 +3,7 @@ import { MwarpError, toMwarpError } from "../errors.js";
 import { labStatus } from "../lab/index.js";
 import { ApplicationSession } from "./applications/index.js";
 import { BenchContainer } from "./container.js";
+import { measureFloor } from "./floor.js";
 import type { BenchLab } from "./lab.js";
 import { containerKey } from "./matrix.js";
 import { measureMigration, otherVm } from "./measure.js";
@@ -14,6 +15,7 @@ import type {
   ApplicationRecord,
   BenchRecord,
   Cell,
+  FloorRecord,
   MigrationRecord,
   NetworkRecord,
 } from "./records.js";
@@ -82,6 +84,8 @@ export class LabSession implements Bench {
     switch (task.kind) {
       case "network":
         return [await this.#network(task.round)];
+      case "floor":
+        return [await this.#floor(task.round)];
       case "migration":
         return [await this.#migration(task.cell, task.round)];
       case "application":
@@ -112,6 +116,13 @@ export class LabSession implements Bench {
     if (address === null || address === undefined)
       throw new MwarpError("MWARP_E_LAB", `${to} has no address on the bridge`);
     return measureNetwork({ daemon, from, to, address, backing, round, signal: this.#signal });
+  }
+
+  /** In one VM after the other, and with no container beside it. */
+  async #floor(round: number): Promise<FloorRecord> {
+    await this.#drop();
+    const { daemon, backing } = this.#lab;
+    return measureFloor({ daemon, vm: this.#firstVm(round), backing, round, signal: this.#signal });
   }
 
   async #migration(cell: Cell, round: number): Promise<MigrationRecord> {

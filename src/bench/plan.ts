@@ -34,12 +34,13 @@ export function makePlan(name: string, { rounds, ...axes }: PlanOptions): Plan {
       ),
     ),
     planner_rounds: suite.plannerRounds === 0 ? 0 : (rounds ?? suite.plannerRounds),
+    ...(suite.floor ? { floor: true } : {}),
   };
 }
 
 /** One thing to measure. */
 export type Task =
-  | { readonly kind: "network"; readonly backing: Backing; readonly round: number }
+  | { readonly kind: "network" | "floor"; readonly backing: Backing; readonly round: number }
   | { readonly kind: "migration"; readonly cell: Cell; readonly round: number }
   | ({ readonly kind: "application"; readonly round: number } & ApplicationCell)
   | { readonly kind: "planner" | "crossover"; readonly host_page_bytes: number; readonly round: number };
@@ -50,6 +51,7 @@ export const taskKey = (task: Task): string => `${task.kind} ${task.round} ${wha
 function whatOf(task: Task): string {
   switch (task.kind) {
     case "network":
+    case "floor":
       return task.backing;
     case "migration":
       return cellKey(task.cell);
@@ -66,6 +68,8 @@ export function nameOfTask(task: Task): string {
   switch (task.kind) {
     case "network":
       return `raw TCP between the VMs, ${task.backing}`;
+    case "floor":
+      return `stock runc in one VM, ${task.backing}`;
     case "migration":
       return nameOfCell(task.cell);
     case "application":
@@ -112,7 +116,7 @@ export function schedule(plan: Plan, seed: number): Group[] {
   );
 }
 
-function labTasks({ cells, applications, rounds }: Plan, backing: Backing, shuffled: Shuffle): Task[] {
+function labTasks({ cells, applications, rounds, floor }: Plan, backing: Backing, shuffled: Shuffle): Task[] {
   const containers = grouped(
     cells.filter((cell) => cell.backing === backing),
     containerKey,
@@ -124,6 +128,7 @@ function labTasks({ cells, applications, rounds }: Plan, backing: Backing, shuff
   if (containers.length + programs.length === 0) return [];
   return Array.from({ length: rounds }, (_, round): Task[] => [
     { kind: "network", backing, round },
+    ...(floor === true ? [{ kind: "floor", backing, round } as const] : []),
     ...shuffled(containers)
       .flatMap(shuffled<Cell>)
       .map((cell): Task => ({ kind: "migration", cell, round })),

@@ -136,6 +136,8 @@ const lostText = (record: ApplicationRecord): string => {
 function resultLine(record: BenchRecord): string {
   if (record.kind === "network")
     return `${formatBytes((record.bytes / record.time_ms) * 1000)}/s ${record.from} -> ${record.to}`;
+  if (record.kind === "floor")
+    return `the process stood still for ${formatMs(record.frozen_ms)} in ${record.vm}`;
   if (record.kind === "application") {
     const { total, downtime } = record.report.time_ms;
     return `total ${formatMs(total)}, downtime ${formatMs(downtime)}, ${lostText(record)} of the operations lost`;

@@ -56,6 +56,8 @@ export const PlanSchema = z.object({
   applications: z.array(ApplicationCellSchema),
   /** Repetitions of what is measured on the host without a VM. */
   planner_rounds: count,
+  /** Whether the floor of a downtime is measured in each round. */
+  floor: z.optional(z.boolean()),
 });
 export type Plan = z.infer<typeof PlanSchema>;
 
@@ -103,6 +105,20 @@ export const NetworkRecordSchema = z.object({
   time_ms: ms,
 });
 export type NetworkRecord = z.infer<typeof NetworkRecordSchema>;
+
+/** Stock runc takes a process of 1 MiB down and brings it up again in one VM: the least that a downtime by runc and CRIU can be. */
+export const FloorRecordSchema = z.object({
+  kind: z.literal("floor"),
+  backing: BackingSchema,
+  round: count,
+  vm: z.string(),
+  load: z.number(),
+  /** From the last instant at which the process ran before to the first after, on the guest's clock. */
+  frozen_ms: ms,
+  /** From before the checkpoint's runc was started until the restore's had ended. */
+  commands_ms: ms,
+});
+export type FloorRecord = z.infer<typeof FloorRecordSchema>;
 
 /** What the host spent, from the command to its answer. */
 export const UsageSchema = z.object({
@@ -206,6 +222,7 @@ export type FailureRecord = z.infer<typeof FailureRecordSchema>;
 export const BenchRecordSchema = z.discriminatedUnion("kind", [
   RunRecordSchema,
   NetworkRecordSchema,
+  FloorRecordSchema,
   MigrationRecordSchema,
   PlannerRecordSchema,
   CrossoverRecordSchema,

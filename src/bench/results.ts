@@ -8,6 +8,7 @@ import {
   backings,
   type CrossoverRecord,
   type FailureRecord,
+  type FloorRecord,
   type MigrationRecord,
   type NetworkRecord,
   type PageKind,
@@ -22,6 +23,7 @@ type OfKind<Kind extends BenchRecord["kind"]> = Extract<BenchRecord, { kind: Kin
 export interface Results {
   readonly run: RunRecord | null;
   readonly networks: readonly NetworkRecord[];
+  readonly floors: readonly FloorRecord[];
   /** Moves that went as they should; only these make figures. */
   readonly migrations: readonly MigrationRecord[];
   /** Moves that did not reach their end, or after which memory was not as it should have been. */
@@ -45,6 +47,7 @@ export function sortRecords(records: readonly BenchRecord[]): Results {
   return {
     run: of("run")[0] ?? null,
     networks: of("network"),
+    floors: of("floor"),
     migrations: migrations.filter((record) => record.verified && wentWell(record.report)),
     spoiled: migrations.filter((record) => !record.verified || !wentWell(record.report)),
     planners: of("planner"),

@@ -12,6 +12,8 @@ export interface Suite {
   readonly applications: readonly ApplicationSlice[];
   /** Of plans and of the crossover of remap and copy, on the host without a VM. */
   readonly plannerRounds: number;
+  /** The floor of a downtime, once a round. */
+  readonly floor: boolean;
 }
 
 interface ApplicationSlice extends Pick<Axes, "backing" | "method"> {
@@ -72,6 +74,7 @@ const ofSlices = (about: string, slices: readonly Axes[]): Suite => ({
   slices,
   applications: [],
   plannerRounds: 0,
+  floor: false,
 });
 
 export const suiteNames = [
@@ -105,6 +108,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
   downtime: {
     ...ofSlices("who is waited for while the container stands still, 16 MiB to 4 GiB", downtimes),
     rounds: DOWNTIME_ROUNDS,
+    floor: true,
   },
   pages: ofSlices("kinds of pages against back ends: the stun and the first touch after it", pages),
   writes: ofSlices("how much the container writes while it moves", writes),
@@ -121,5 +125,6 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     ...ofSlices("all of it", [...compare, ...sizes, ...pages, ...writes, ...processes]),
     applications,
     plannerRounds: PLANNER_ROUNDS,
+    floor: true,
   },
 };

@@ -99,6 +99,7 @@ export function countsOf(results: Results): string {
     [results.planners.length, "planner runs"],
     [results.crossovers.length, "cost measurements"],
     [results.networks.length, "network measurements"],
+    [results.floors.length, "measurements of the floor"],
   ] as const;
   const wrong = wrongs(results).rows.length;
   const list = parts.filter(([count]) => count > 0).map(([count, name]) => `${count} ${name}`);

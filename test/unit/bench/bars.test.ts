@@ -5,7 +5,7 @@ import type { BenchRecord } from "../../../src/bench/records.js";
 import { formatLimit } from "../../../src/bench/report/format.js";
 import { sortRecords } from "../../../src/bench/results.js";
 import { GIB, MIB } from "../../../src/units.js";
-import { client, type MoveFacts, move, network, planner, rounds } from "./fixtures.js";
+import { client, floor, type MoveFacts, move, network, planner, rounds } from "./fixtures.js";
 
 const judged = (figure: RegExp, records: readonly BenchRecord[]) => {
   const bar = bars.find((one) => figure.test(one.figure))!;
@@ -55,6 +55,35 @@ describe("downtime against the size and against post-copy", () => {
     const ten = [...by("warp", 300), ...moves({ cell: { size: 16 * MIB }, time: 250 })];
     expect(judged(/downtime.*16 MiB$/, ten)[0]).toMatchObject({ verdict: "not measured" });
     expect(judged(/downtime.*16 MiB$/, by("warp", 300, 15))).toMatchObject([{ estimate: null }]);
+  });
+});
+
+describe("downtime against the floor", () => {
+  const floors = (time: number, count = 15): BenchRecord[] =>
+    rounds(count, (round) => floor(time + round / 1000, round));
+  const figure = /against stock runc on 1 MiB/;
+
+  it("is that of 1 GiB over the time in which the small process did not run", () => {
+    const warps = by("warp", 1200, 15);
+    const [met] = judged(figure, [...warps, ...floors(1000)]);
+    expect([met.verdict, met.setting]).toEqual(["met", "4 KiB host pages, guest THP"]);
+    expect(met.estimate?.value).toBeCloseTo(1.2, 3);
+    expect(judged(figure, [...warps, ...floors(900)])[0].verdict).toBe("not met");
+  });
+
+  it("compares VMs that are backed alike, in rounds in which both were measured", () => {
+    expect(judged(figure, [...by("warp", 1200, 15), floor(1, 0, "hugetlb")])).toMatchObject([
+      { verdict: "not measured", estimate: null },
+    ]);
+    expect(judged(figure, [...by("warp", 1200, 15), ...floors(1000, 14)])[0]).toMatchObject({
+      verdict: "not measured",
+      note: "14 of 15 runs",
+    });
+  });
+
+  it("is of no other size and no other method", () => {
+    const others = [...by("postcopy", 1, 15), ...moves({ cell: { size: 16 * MIB }, time: 1 }, 15)];
+    expect(judged(figure, [...others, ...floors(1000)])).toMatchObject([{ estimate: null }]);
   });
 });
 

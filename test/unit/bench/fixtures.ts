@@ -1,6 +1,7 @@
 /** Made-up records for tests of what reads them. None of these numbers was measured anywhere. */
 import {
   type ApplicationRecord,
+  type Backing,
   type BenchRecord,
   type Cell,
   type MigrationRecord,
@@ -162,6 +163,16 @@ export const network = (mibPerSecond: number, round = 0): BenchRecord => ({
   to: "vm-b",
   bytes: mibPerSecond * MIB,
   time_ms: 1000,
+});
+
+export const floor = (ms: number, round = 0, backing: Backing = "4k"): BenchRecord => ({
+  kind: "floor",
+  backing,
+  round,
+  vm: "vm-a",
+  load: 0.5,
+  frozen_ms: ms,
+  commands_ms: ms + 300,
 });
 
 export interface PlannerFacts {

@@ -35,6 +35,18 @@ describe("a plan", () => {
     expect(planner_rounds).toBe(makePlan("planner", {}).planner_rounds);
   });
 
+  it("has the floor of a downtime once in each round of a suite that asks for it, before the cells", () => {
+    const [{ tasks }] = schedule(makePlan("downtime", { rounds: 2, size: [16 * MIB] }), 1);
+    expect(tasks.map(({ kind, round }) => `${kind} ${round}`)).toEqual([
+      ...["network 0", "floor 0", "migration 0", "migration 0"],
+      ...["network 1", "floor 1", "migration 1", "migration 1"],
+    ]);
+    const kinds = schedule(makePlan("compare", {}), 1).flatMap((group) =>
+      group.tasks.map(({ kind }) => kind),
+    );
+    expect(kinds).not.toContain("floor");
+  });
+
   it("compares the four methods at 1 GiB, idle and with a writer that dirties half the pages in half a second", () => {
     const { cells } = makePlan("compare", {});
     expect(cells).toHaveLength(8);
@@ -86,6 +98,7 @@ describe("a plan", () => {
         method: "cold",
       })),
       planner_rounds: 3,
+      floor: true,
     });
   });
 

@@ -13,7 +13,7 @@ import { longestSilence, standstill } from "../../../src/bench/report/window.js"
 import { sortRecords } from "../../../src/bench/results.js";
 import { NO_DOWNTIME, NO_STUN } from "../../../src/protocol/migration.js";
 import { GIB } from "../../../src/units.js";
-import { client, move, report, rounds, run } from "./fixtures.js";
+import { client, floor, move, report, rounds, run } from "./fixtures.js";
 import { madeUpRun } from "./matrix.js";
 
 let folder = "";
@@ -35,7 +35,7 @@ const expectIn = (page: string, text: string): void => expect(page.includes(text
 describe("the report", () => {
   it("of no records says that nothing was measured", async () => {
     const { html, markdown } = await documents([]);
-    expectIn(html, "0 met, 0 not met, 15 not measured");
+    expectIn(html, "0 met, 0 not met, 16 not measured");
     expect(html.includes("<svg")).toBe(false);
     expect(markdown).toContain("Not measured: Time against size");
   });
@@ -203,6 +203,32 @@ describe("the parts of the downtime", () => {
     expect(table).toMatch(/\| 1 GiB \| 120 ms \| 0 ms \| 0 ms \| 500 ms \| 0 ms \| 0 ms \| 620 ms \| 2 \|/);
     expect(table).toMatch(/\| per GiB \| 0 ms \| 0 ms \| 0 ms \| 500 ms \| 0 ms \| 0 ms \| 500 ms \| 3 \|/);
     expect(markdown.match(/### Downtime by who is waited for/g)).toHaveLength(1);
+  });
+
+  it("sets every size and method beside the floor of VMs that are backed alike", async () => {
+    const { markdown } = await documents([
+      run(),
+      ...[400, 500, 600].map((ms, round) => floor(ms, round)),
+      floor(7, 0, "hugetlb"),
+      move({ downtime: 700 }),
+      move({ cell: { size: GIB / 4 }, downtime: 600 }),
+      move({ cell: { method: "postcopy" }, downtime: 1000 }),
+    ]);
+    const table = markdown.slice(markdown.indexOf("### Downtime against the floor"));
+    expect(
+      table
+        .split("\n")
+        .filter((line) => line.startsWith("| "))
+        .slice(0, 6),
+    ).toEqual([
+      "| method | size | downtime | over the floor | runs |",
+      "| --- | --- | --: | --: | --: |",
+      "| the floor | 1 MiB | 500 ms (450–550 ms) | 1 | 3 |",
+      "| warp | 256 MiB | 600 ms | 1.20 | 1 |",
+      "| warp | 1 GiB | 700 ms | 1.40 | 1 |",
+      "| postcopy | 1 GiB | 1.00 s | 2.00 | 1 |",
+    ]);
+    expect(markdown.match(/### Downtime against the floor/g)).toHaveLength(1);
   });
 });
 

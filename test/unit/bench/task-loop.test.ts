@@ -16,7 +16,8 @@ function good(task: Task): BenchRecord {
     case "crossover":
       return crossover(task.host_page_bytes, task.round);
     case "application":
-      throw new Error("quick moves no application");
+    case "floor":
+      throw new Error(`quick measures no ${task.kind}`);
   }
 }
 
