@@ -74,7 +74,7 @@ dist/native/warp-copy.node: $(HOST_C) $(wildcard native/host/*.h) $(MODULES)
 
 dist/native/mwarp-bench-memory: $(BENCH_C) $(wildcard native/bench/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(WARN) -static -o $@ $(BENCH_C)
+	$(CC) $(CFLAGS) $(WARN) -static -o $@ $(BENCH_C) -lpthread
 
 dist/native/mwarp-memory: $(MEMORY_C)
 	@mkdir -p $(@D)

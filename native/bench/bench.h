@@ -50,6 +50,15 @@ void memory_touch(const struct memory *memory);
 /* Number of wrong pages; the first of them into `page`. */
 uint64_t memory_verify(const struct memory *memory, uint64_t *page);
 
+/* stalls.c: works on the memory while it is moved, and counts how long pages take afterwards. */
+#define STALL_BUCKETS 160
+/* False when it could not be started; begins anew when it works already. */
+bool stalls_start(const struct memory *memory);
+/* Whoever lays memory out anew or looks whether it is right calls it before. */
+void stalls_stop(void);
+/* What it has seen so far, as a line. Answers with its length. */
+int stalls_say(char *reply, size_t size);
+
 /* process.c */
 struct pace {
     /* Pages per second. */

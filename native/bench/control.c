@@ -6,6 +6,11 @@
  *   touch    touched pages=N ns=N                 one access to each page, and how long that took for all
  *   rate     written pages=N                      pages written since the start
  *   renew    renewed pages=N                      new pages, laid out as at the start, with the same contents
+ *   load     loaded pages=N                       a thread is busy with the first process's pages
+ *   stalls   stalls moved=0|1 passes=N pages=N touched=N window=NS longest=NS [BUCKET:COUNT...]
+ *            what it saw: passes over all pages before the move; pages of the first process, and those
+ *            touched since, in how long, the longest access, and how many took how long (stalls.c, bucket_of)
+ *   rest     resting                              the thread ends
  *
  * One client at a time: a new connection takes the place of the one before.
  */
@@ -19,7 +24,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LINE_BYTES 64
+#define LINE_BYTES  64
+#define REPLY_BYTES (STALL_BUCKETS * 16 + 256)
 
 struct client {
     int fd;
@@ -69,6 +75,7 @@ static int answer_line(const struct crew *crew, const char *line, char *reply, s
     unsigned long pages = crew->all_pages;
 
     if (!strcmp(line, "verify")) {
+        stalls_stop();
         struct answer found = ask_all(crew, REQUEST_VERIFY);
 
         if (found.value == 0) return snprintf(reply, size, "verified pages=%lu wrong=0\n", pages);
@@ -84,8 +91,18 @@ static int answer_line(const struct crew *crew, const char *line, char *reply, s
     if (!strcmp(line, "rate"))
         return snprintf(reply, size, "written pages=%lu\n", ask_all(crew, REQUEST_RATE).value);
     if (!strcmp(line, "renew")) {
+        stalls_stop();
         ask_all(crew, REQUEST_RENEW);
         return snprintf(reply, size, "renewed pages=%lu\n", pages);
+    }
+    if (!strcmp(line, "load")) {
+        if (!stalls_start(crew->memory)) return snprintf(reply, size, "error no thread or no boot id\n");
+        return snprintf(reply, size, "loaded pages=%lu\n", crew->memory->pages);
+    }
+    if (!strcmp(line, "stalls")) return stalls_say(reply, size);
+    if (!strcmp(line, "rest")) {
+        stalls_stop();
+        return snprintf(reply, size, "resting\n");
     }
     return snprintf(reply, size, "error no such request\n");
 }
@@ -98,7 +115,7 @@ static bool serve_client(const struct crew *crew, struct client *client)
     if (got <= 0) return got < 0 && (errno == EINTR || errno == EAGAIN);
     client->used += (size_t)got;
     for (char *end; (end = memchr(client->line, '\n', client->used)) != NULL;) {
-        char reply[2 * LINE_BYTES];
+        char reply[REPLY_BYTES];
         int length;
 
         *end = '\0';

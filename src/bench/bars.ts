@@ -9,6 +9,7 @@ import { againstFloor, againstPostcopy, largeAgainstSmall, SMALL } from "./bars/
 import { bytesCrossed, peakMemory } from "./bars/memory.js";
 import { plannerMeasured, plannerPredicted } from "./bars/planner.js";
 import { redisLoss } from "./bars/redis.js";
+import { stallsAgainstPostcopy } from "./bars/stalls.js";
 import { stunAgainstCopy, stunWithTouch } from "./bars/stun.js";
 import {
   against,
@@ -173,6 +174,13 @@ export const bars: readonly Bar[] = [
     ...ratio(1.25),
     runs: 15,
     find: againstFloor,
+  },
+  {
+    figure: "page stalls after the move under load, against post-copy",
+    how: "99th percentile of the first accesses to all pages of a container that is busy with them, median of warp / of postcopy",
+    ...ratio(1 / 2),
+    runs: 10,
+    find: stallsAgainstPostcopy,
   },
 ];
 

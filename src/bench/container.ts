@@ -6,7 +6,7 @@ import { run } from "../lab/exec.js";
 import { distFile } from "../paths.js";
 import { plainContainer } from "../protocol/api.js";
 import { GIB } from "../units.js";
-import { Control, type Verdict } from "./control.js";
+import { Control, type SeenStalls, type Verdict } from "./control.js";
 import { containerKey } from "./matrix.js";
 import type { Cell } from "./records.js";
 
@@ -93,6 +93,18 @@ export class BenchContainer {
 
   renew(signal: AbortSignal): Promise<void> {
     return this.#control.renew(this.#limitMs, signal);
+  }
+
+  load(signal: AbortSignal): Promise<void> {
+    return this.#control.load(this.#limitMs, signal);
+  }
+
+  stalls(signal: AbortSignal): Promise<SeenStalls> {
+    return this.#control.stalls(this.#limitMs, signal);
+  }
+
+  rest(signal: AbortSignal): Promise<void> {
+    return this.#control.rest(this.#limitMs, signal);
   }
 
   async remove(daemon: DaemonClient): Promise<void> {

@@ -3,16 +3,28 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { MwarpError } from "../errors.js";
 import { distFile } from "../paths.js";
+import type { StallRecord } from "./records.js";
+import { bucketsOf } from "./stall-histogram.js";
 
 interface Waiter {
   resolve(line: string): void;
   reject(error: MwarpError): void;
 }
 
+/** What the busy thread saw (native/bench/stalls.c). */
+export interface SeenStalls extends Omit<StallRecord["stalls"], "pages"> {
+  readonly moved: boolean;
+  readonly pages: number;
+  /** Those of the pages that were accessed since the move. */
+  readonly touched: number;
+}
+
 export interface Verdict {
   readonly pages: number;
   readonly wrong: number;
 }
+
+const stallsAnswer = /^stalls moved=([01]) passes=(\d+) pages=(\d+) touched=(\d+) window=(\d+) longest=(\d+)/;
 
 const program = distFile("bench", "control-main.js");
 
@@ -90,6 +102,26 @@ export class Control implements AsyncDisposable {
     await this.#ask("renew", /^renewed pages=(\d+)/, limitMs, signal);
   }
 
+  /** From now on a thread is busy with the pages of the container's first process. */
+  async load(limitMs: number, signal: AbortSignal): Promise<void> {
+    await this.#ask("load", /^loaded pages=(\d+)/, limitMs, signal);
+  }
+
+  /** What that thread has seen so far. */
+  async stalls(limitMs: number, signal: AbortSignal): Promise<SeenStalls> {
+    const [line, ...numbers] = await this.#match("stalls", stallsAnswer, limitMs, signal);
+    const [moved, passes, pages, touched, window, longest] = numbers.map(Number);
+    return {
+      ...{ moved: moved === 1, passes, pages, touched },
+      ...{ window_ms: window / 1e6, longest_ms: longest / 1e6, histogram: bucketsOf(line) },
+    };
+  }
+
+  /** Ends it. */
+  async rest(limitMs: number, signal: AbortSignal): Promise<void> {
+    await this.#ask("rest", /^resting/, limitMs, signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.stdin?.end();
     this.#child.kill("SIGTERM");
@@ -97,13 +129,17 @@ export class Control implements AsyncDisposable {
   }
 
   async #ask(request: string, answer: RegExp, limitMs: number, signal: AbortSignal): Promise<number[]> {
+    return (await this.#match(request, answer, limitMs, signal)).slice(1).map(Number);
+  }
+
+  async #match(request: string, answer: RegExp, limitMs: number, signal: AbortSignal): Promise<string[]> {
     const reply = this.#next(`an answer to ${request}`, limitMs, signal);
     this.#child.stdin?.write(`${request}\n`);
     const line = await reply;
     const match = answer.exec(line);
     if (match === null)
       throw new MwarpError("MWARP_E_PROTOCOL", `the benchmark's container answered ${request} with: ${line}`);
-    return match.slice(1).map(Number);
+    return [line, ...match.slice(1)];
   }
 
   /** The next line. After a time limit the connection is of no use: answers would be taken for those of later requests. */

@@ -18,7 +18,9 @@ import type {
   FloorRecord,
   MigrationRecord,
   NetworkRecord,
+  StallRecord,
 } from "./records.js";
+import { measureStalls } from "./stalls.js";
 import type { Bench } from "./task-loop.js";
 
 const ANSWER_MS = 10_000;
@@ -54,7 +56,7 @@ export class LabSession implements Bench {
   async warmUp(tasks: readonly Task[]): Promise<void> {
     const methods = new Set(
       tasks.flatMap((task) => {
-        if (task.kind === "migration") return [task.cell.method];
+        if (task.kind === "migration" || task.kind === "stalls") return [task.cell.method];
         return task.kind === "application" ? [task.method] : [];
       }),
     );
@@ -88,6 +90,8 @@ export class LabSession implements Bench {
         return [await this.#floor(task.round)];
       case "migration":
         return [await this.#migration(task.cell, task.round)];
+      case "stalls":
+        return [await this.#stalls(task.cell, task.round)];
       case "application":
         return [await this.#application(task)];
       default:
@@ -129,6 +133,12 @@ export class LabSession implements Bench {
     const { daemon, status } = this.#lab;
     const container = await this.#containerFor(cell, round);
     return measureMigration({ daemon, lab: status, signal: this.#signal }, container, cell, round);
+  }
+
+  async #stalls(cell: Cell, round: number): Promise<StallRecord> {
+    const { daemon, status } = this.#lab;
+    const container = await this.#containerFor(cell, round);
+    return measureStalls({ daemon, lab: status, signal: this.#signal }, container, cell, round);
   }
 
   async #application({ application, method, round }: ApplicationTask): Promise<ApplicationRecord> {

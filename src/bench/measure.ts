@@ -69,7 +69,8 @@ async function watched(daemon: DaemonClient, lab: LabStatus, from: string, to: s
   return { source_vmm: pidOf(from), destination_vmm: pidOf(to), daemon: pid };
 }
 
-function requireCommitted({ error, outcome, id }: MigrationReport): void {
+/** @throws what kept the migration from being committed */
+export function requireCommitted({ error, outcome, id }: MigrationReport): void {
   if (error !== null)
     throw new MwarpError(error.code, error.message, { phase: error.phase, details: error.details });
   if (outcome !== "committed") throw new MwarpError("MWARP_E_INTERNAL", `migration ${id}: ${outcome}`);

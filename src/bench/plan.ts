@@ -34,6 +34,7 @@ export function makePlan(name: string, { rounds, ...axes }: PlanOptions): Plan {
       ),
     ),
     planner_rounds: suite.plannerRounds === 0 ? 0 : (rounds ?? suite.plannerRounds),
+    ...(suite.stalls.length > 0 ? { stalls: cellsOf(suite.stalls.map((one) => ({ ...one, ...axes }))) } : {}),
     ...(suite.floor ? { floor: true } : {}),
   };
 }
@@ -41,7 +42,7 @@ export function makePlan(name: string, { rounds, ...axes }: PlanOptions): Plan {
 /** One thing to measure. */
 export type Task =
   | { readonly kind: "network" | "floor"; readonly backing: Backing; readonly round: number }
-  | { readonly kind: "migration"; readonly cell: Cell; readonly round: number }
+  | { readonly kind: "migration" | "stalls"; readonly cell: Cell; readonly round: number }
   | ({ readonly kind: "application"; readonly round: number } & ApplicationCell)
   | { readonly kind: "planner" | "crossover"; readonly host_page_bytes: number; readonly round: number };
 
@@ -54,6 +55,7 @@ function whatOf(task: Task): string {
     case "floor":
       return task.backing;
     case "migration":
+    case "stalls":
       return cellKey(task.cell);
     case "application":
       return `${task.application} ${task.backing} ${task.method}`;
@@ -72,6 +74,8 @@ export function nameOfTask(task: Task): string {
       return `stock runc in one VM, ${task.backing}`;
     case "migration":
       return nameOfCell(task.cell);
+    case "stalls":
+      return `page stalls of ${nameOfCell(task.cell)}`;
     case "application":
       return `${task.application}, ${task.method} on ${task.backing}`;
     case "planner":
@@ -116,7 +120,11 @@ export function schedule(plan: Plan, seed: number): Group[] {
   );
 }
 
-function labTasks({ cells, applications, rounds, floor }: Plan, backing: Backing, shuffled: Shuffle): Task[] {
+function labTasks(
+  { cells, applications, rounds, stalls = [], floor = false }: Plan,
+  backing: Backing,
+  shuffled: Shuffle,
+): Task[] {
   const containers = grouped(
     cells.filter((cell) => cell.backing === backing),
     containerKey,
@@ -125,13 +133,20 @@ function labTasks({ cells, applications, rounds, floor }: Plan, backing: Backing
     applications.filter((one) => one.backing === backing),
     ({ application }) => application,
   );
-  if (containers.length + programs.length === 0) return [];
+  const busy = grouped(
+    stalls.filter((cell) => cell.backing === backing),
+    containerKey,
+  );
+  if (containers.length + busy.length + programs.length === 0) return [];
   return Array.from({ length: rounds }, (_, round): Task[] => [
     { kind: "network", backing, round },
-    ...(floor === true ? [{ kind: "floor", backing, round } as const] : []),
+    ...(floor ? [{ kind: "floor", backing, round } as const] : []),
     ...shuffled(containers)
       .flatMap(shuffled<Cell>)
       .map((cell): Task => ({ kind: "migration", cell, round })),
+    ...shuffled(busy)
+      .flatMap(shuffled<Cell>)
+      .map((cell): Task => ({ kind: "stalls", cell, round })),
     ...shuffled(programs)
       .flatMap(shuffled<ApplicationCell>)
       .map((cell): Task => ({ kind: "application", ...cell, round })),

@@ -4,8 +4,10 @@ import type { Io } from "../cli/io.js";
 import { formatBytes, formatMs } from "../cli/output/format.js";
 import { plain } from "../cli/output/plain.js";
 import { nameOfTask, type Task } from "./plan.js";
-import type { ApplicationRecord, BenchRecord } from "./records.js";
+import type { ApplicationRecord, BenchRecord, StallRecord } from "./records.js";
+import { formatShortTime } from "./report/format.js";
 import { lostShare } from "./results.js";
+import { stallQuantile } from "./stall-histogram.js";
 
 const FORMAT = "{bar} {value}/{total}  {left}  {what}";
 const BAR_WIDTH = 24;
@@ -126,7 +128,15 @@ export class BenchProgress implements Disposable {
   }
 }
 
-const isGood = (record: BenchRecord): boolean => record.kind !== "migration" || record.verified;
+/** Whether it leaves a container behind that can be measured on. */
+export const isGood = (record: BenchRecord): boolean =>
+  (record.kind !== "migration" && record.kind !== "stalls") || record.verified;
+
+function stallLine({ report, stalls, verified }: StallRecord): string {
+  const p99 = stallQuantile(stalls.histogram, 0.99) ?? 0;
+  const pages = verified ? "every page right" : "PAGES ARE WRONG";
+  return `downtime ${formatMs(report.time_ms.downtime)}, p99 of a page ${formatShortTime(p99)}, longest ${formatShortTime(stalls.longest_ms)}, ${pages}`;
+}
 
 const lostText = (record: ApplicationRecord): string => {
   const share = lostShare(record);
@@ -142,6 +152,7 @@ function resultLine(record: BenchRecord): string {
     const { total, downtime } = record.report.time_ms;
     return `total ${formatMs(total)}, downtime ${formatMs(downtime)}, ${lostText(record)} of the operations lost`;
   }
+  if (record.kind === "stalls") return stallLine(record);
   if (record.kind !== "migration") return "done";
   const { report, verified, first_touch_ms } = record;
   const touch = first_touch_ms === null ? "" : `, first touch ${formatMs(first_touch_ms)}`;

@@ -56,6 +56,8 @@ export const PlanSchema = z.object({
   applications: z.array(ApplicationCellSchema),
   /** Repetitions of what is measured on the host without a VM. */
   planner_rounds: count,
+  /** Cells whose container is busy with its pages, for how long they take after the move. */
+  stalls: z.optional(z.array(CellSchema)),
   /** Whether the floor of a downtime is measured in each round. */
   floor: z.optional(z.boolean()),
 });
@@ -147,6 +149,32 @@ export const MigrationRecordSchema = z.object({
 });
 export type MigrationRecord = z.infer<typeof MigrationRecordSchema>;
 
+/** Pages whose first access after a move took at least `from_ns` and less than `to_ns`, in ns. */
+export const StallBucketSchema = z.object({ from_ns: count, to_ns: count, pages: count });
+export type StallBucket = z.infer<typeof StallBucketSchema>;
+
+/** A move while a thread of the container reads and writes all its pages in random order: how long each takes when it is first accessed after it. */
+export const StallRecordSchema = z.object({
+  kind: z.literal("stalls"),
+  cell: CellSchema,
+  round: count,
+  load: z.number(),
+  report: MigrationReportSchema,
+  stalls: z.object({
+    /** Passes over all pages before the move. */
+    passes: count,
+    /** Pages that were accessed: all of the container's first process. */
+    pages: count,
+    /** From the first access to the last. */
+    window_ms: ms,
+    longest_ms: ms,
+    /** Without those that hold no pages. */
+    histogram: z.array(StallBucketSchema),
+  }),
+  verified: z.boolean(),
+});
+export type StallRecord = z.infer<typeof StallRecordSchema>;
+
 /** What a plan promised and what it took, on memory of this host without a VM: invariant I7 measured. */
 export const PlannerRecordSchema = z.object({
   kind: z.literal("planner"),
@@ -224,6 +252,7 @@ export const BenchRecordSchema = z.discriminatedUnion("kind", [
   NetworkRecordSchema,
   FloorRecordSchema,
   MigrationRecordSchema,
+  StallRecordSchema,
   PlannerRecordSchema,
   CrossoverRecordSchema,
   ApplicationRecordSchema,

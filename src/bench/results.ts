@@ -15,6 +15,7 @@ import {
   type PlannerRecord,
   pageKinds,
   type RunRecord,
+  type StallRecord,
 } from "./records.js";
 import type { Series } from "./statistics.js";
 
@@ -28,6 +29,9 @@ export interface Results {
   readonly migrations: readonly MigrationRecord[];
   /** Moves that did not reach their end, or after which memory was not as it should have been. */
   readonly spoiled: readonly MigrationRecord[];
+  /** Moves of busy containers, as `migrations` and `spoiled`. */
+  readonly stalls: readonly StallRecord[];
+  readonly spoiledStalls: readonly StallRecord[];
   readonly planners: readonly PlannerRecord[];
   readonly crossovers: readonly CrossoverRecord[];
   readonly applications: readonly ApplicationRecord[];
@@ -43,6 +47,7 @@ export function sortRecords(records: readonly BenchRecord[]): Results {
   const of = <Kind extends BenchRecord["kind"]>(kind: Kind): OfKind<Kind>[] =>
     records.filter((record): record is OfKind<Kind> => record.kind === kind);
   const migrations = of("migration");
+  const stalls = of("stalls");
   const applications = of("application");
   return {
     run: of("run")[0] ?? null,
@@ -50,6 +55,8 @@ export function sortRecords(records: readonly BenchRecord[]): Results {
     floors: of("floor"),
     migrations: migrations.filter((record) => record.verified && wentWell(record.report)),
     spoiled: migrations.filter((record) => !record.verified || !wentWell(record.report)),
+    stalls: stalls.filter((record) => record.verified && wentWell(record.report)),
+    spoiledStalls: stalls.filter((record) => !record.verified || !wentWell(record.report)),
     planners: of("planner"),
     crossovers: of("crossover"),
     applications: applications.filter((record) => wentWell(record.report)),

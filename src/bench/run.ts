@@ -82,7 +82,7 @@ class Run implements Disposable {
     this.#place = place;
     this.#host = host;
     this.records = [...(begun?.results.records ?? [])];
-    const moved = [...plan.cells, ...plan.applications.map(movedApplication)];
+    const moved = [...plan.cells, ...(plan.stalls ?? []), ...plan.applications.map(movedApplication)];
     this.#memoryBytes = begun?.run.guest.memory ?? guestMemory(moved, availableBytes());
     if (begun !== null) this.#file = ResultsFile.goOn(options.file, begun.results);
   }
@@ -97,6 +97,7 @@ class Run implements Disposable {
     const fitting: Plan = {
       ...plan,
       cells: plan.cells.filter((cell) => fits(cell, this.#memoryBytes)),
+      stalls: plan.stalls?.filter((cell) => fits(cell, this.#memoryBytes)),
       applications: plan.applications.filter((one) => fits(movedApplication(one), this.#memoryBytes)),
     };
     const all = schedule(fitting, seed);
@@ -165,7 +166,9 @@ class Run implements Disposable {
     const id = started_at.replace(/\D/g, "").slice(0, 14);
     const about = { id, started_at, command: [...command], seed, build, plan };
     this.#append({ kind: "run", version: RECORD_VERSION, ...about, ...this.#host, ...found });
-    for (const cell of plan.cells.filter((one) => !fits(one, this.#memoryBytes))) {
+    for (const cell of [...plan.cells, ...(plan.stalls ?? [])].filter(
+      (one) => !fits(one, this.#memoryBytes),
+    )) {
       const error = new MwarpError(
         "MWARP_E_NO_MEMORY",
         "the host has not enough memory for VMs that hold it",

@@ -12,6 +12,8 @@ export interface Suite {
   readonly applications: readonly ApplicationSlice[];
   /** Of plans and of the crossover of remap and copy, on the host without a VM. */
   readonly plannerRounds: number;
+  /** Cells of containers that are busy with their pages while they are moved. */
+  readonly stalls: readonly Axes[];
   /** The floor of a downtime, once a round. */
   readonly floor: boolean;
 }
@@ -57,6 +59,7 @@ const writes: readonly Axes[] = [slice({ size: [256 * MIB], writeShare: [0, 0.1,
 const processes: readonly Axes[] = [
   slice({ size: [256 * MIB], processes: [1, 4, 16, 64], method: ["warp", "cold"] }),
 ];
+const stalls: readonly Axes[] = [slice({ size: [256 * MIB], method: ["warp", "postcopy"] })];
 const applications = (["redis", "postgres", "memory"] as const).map(
   (application): ApplicationSlice => ({ application, backing: base.backing, method: base.method }),
 );
@@ -74,6 +77,7 @@ const ofSlices = (about: string, slices: readonly Axes[]): Suite => ({
   slices,
   applications: [],
   plannerRounds: 0,
+  stalls: [],
   floor: false,
 });
 
@@ -86,6 +90,7 @@ export const suiteNames = [
   "pages",
   "writes",
   "processes",
+  "stalls",
   "applications",
   "planner",
   "full",
@@ -113,6 +118,10 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
   pages: ofSlices("kinds of pages against back ends: the stun and the first touch after it", pages),
   writes: ofSlices("how much the container writes while it moves", writes),
   processes: ofSlices("1 to 64 processes", processes),
+  stalls: {
+    ...ofSlices("how long pages take after the move, in a container that is busy with them", []),
+    stalls,
+  },
   applications: {
     ...ofSlices("Redis, PostgreSQL and a memory-bound program with busy clients", []),
     applications,
@@ -125,6 +134,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     ...ofSlices("all of it", [...compare, ...sizes, ...pages, ...writes, ...processes]),
     applications,
     plannerRounds: PLANNER_ROUNDS,
+    stalls,
     floor: true,
   },
 };

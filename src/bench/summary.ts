@@ -3,6 +3,7 @@
 import { median } from "simple-statistics";
 import { formatMs } from "../cli/output/format.js";
 import { renderTable } from "../cli/output/table.js";
+import { p99Stall } from "./bars/stalls.js";
 import { cellKey, nameOfCell } from "./matrix.js";
 import { doneTasks, schedule } from "./plan.js";
 import type {
@@ -12,7 +13,9 @@ import type {
   Cell,
   MigrationRecord,
   RunRecord,
+  StallRecord,
 } from "./records.js";
+import { formatShortTime } from "./report/format.js";
 import { lostShare } from "./results.js";
 
 interface CellSummary {
@@ -34,7 +37,17 @@ export interface BenchSummary {
   readonly unverified: number;
   readonly failures: readonly { readonly what: string; readonly code: string; readonly message: string }[];
   readonly cells: readonly CellSummary[];
+  readonly stalls: readonly StallSummary[];
   readonly applications: readonly ApplicationSummary[];
+}
+
+interface StallSummary {
+  readonly cell: Cell;
+  readonly runs: number;
+  /** Medians, ms; of the page stalls their 99th percentile. */
+  readonly total_ms: number;
+  readonly downtime_ms: number;
+  readonly p99_stall_ms: number | null;
 }
 
 interface ApplicationSummary extends ApplicationCell {
@@ -48,6 +61,7 @@ interface ApplicationSummary extends ApplicationCell {
 export function summarize(file: string, records: readonly BenchRecord[]): BenchSummary {
   const run = records.find((record): record is RunRecord => record.kind === "run") ?? null;
   const migrations = records.filter((record): record is MigrationRecord => record.kind === "migration");
+  const stalls = records.filter((record): record is StallRecord => record.kind === "stalls");
   const done = doneTasks(records);
   const planned = run?.plan === undefined ? [] : schedule(run.plan, run.seed).flatMap((group) => group.tasks);
   return {
@@ -55,11 +69,12 @@ export function summarize(file: string, records: readonly BenchRecord[]): BenchS
     run: run === null ? null : { id: run.id, commit: run.commit, accelerator: run.accelerator },
     measured: done.size,
     missing: Math.max(0, planned.length - done.size),
-    unverified: migrations.filter(({ verified }) => !verified).length,
+    unverified: [...migrations, ...stalls].filter(({ verified }) => !verified).length,
     failures: records.flatMap((record) =>
       record.kind === "failure" ? [{ what: record.what, code: record.code, message: record.message }] : [],
     ),
     cells: summaries(migrations),
+    stalls: stallSummaries(stalls),
     applications: applicationSummaries(
       records.filter((record): record is ApplicationRecord => record.kind === "application"),
     ),
@@ -85,6 +100,21 @@ function applicationSummaries(records: readonly ApplicationRecord[]): Applicatio
   });
 }
 
+function stallSummaries(records: readonly StallRecord[]): StallSummary[] {
+  const keys = [...new Set(records.map(({ cell }) => cellKey(cell)))];
+  return keys.map((key) => {
+    const own = records.filter(({ cell }) => cellKey(cell) === key);
+    const stalls = own.flatMap((record) => p99Stall(record) ?? []);
+    return {
+      cell: own[0].cell,
+      runs: own.length,
+      total_ms: median(own.map(({ report }) => report.time_ms.total)),
+      downtime_ms: median(own.map(({ report }) => report.time_ms.downtime)),
+      p99_stall_ms: stalls.length === 0 ? null : median(stalls),
+    };
+  });
+}
+
 function summaries(migrations: readonly MigrationRecord[]): CellSummary[] {
   const keys = [...new Set(migrations.map(({ cell }) => cellKey(cell)))];
   return keys.map((key) => {
@@ -101,9 +131,9 @@ function summaries(migrations: readonly MigrationRecord[]): CellSummary[] {
 }
 
 /** One line for each cell and each application: medians. */
-export function summaryTable({ cells, applications }: BenchSummary): string {
+export function summaryTable({ cells, stalls, applications }: BenchSummary): string {
   return renderTable(
-    ["CONTAINER AND METHOD", "RUNS", "TOTAL", "DOWNTIME", "FIRST TOUCH", "LOST"],
+    ["CONTAINER AND METHOD", "RUNS", "TOTAL", "DOWNTIME", "FIRST TOUCH", "P99 STALL", "LOST"],
     [
       ...cells.map((one) => [
         nameOfCell(one.cell),
@@ -112,12 +142,23 @@ export function summaryTable({ cells, applications }: BenchSummary): string {
         formatMs(one.downtime_ms),
         one.first_touch_ms === null ? "-" : formatMs(one.first_touch_ms),
         "-",
+        "-",
+      ]),
+      ...stalls.map((one) => [
+        `page stalls of ${nameOfCell(one.cell)}`,
+        String(one.runs),
+        formatMs(one.total_ms),
+        formatMs(one.downtime_ms),
+        "-",
+        one.p99_stall_ms === null ? "-" : formatShortTime(one.p99_stall_ms),
+        "-",
       ]),
       ...applications.map((one) => [
         `${one.application}, ${one.method} on ${one.backing}`,
         String(one.runs),
         formatMs(one.total_ms),
         formatMs(one.downtime_ms),
+        "-",
         "-",
         one.lost_share === null ? "-" : `${Math.round(100 * one.lost_share)} %`,
       ]),

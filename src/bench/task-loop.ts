@@ -2,7 +2,7 @@
 import { MwarpError, toMwarpError } from "../errors.js";
 import { failureRecord } from "./failure.js";
 import { nameOfTask, type Task } from "./plan.js";
-import type { BenchProgress } from "./progress.js";
+import { type BenchProgress, isGood } from "./progress.js";
 import type { BenchRecord } from "./records.js";
 
 /** What measures. */
@@ -35,7 +35,7 @@ export async function runTasks(
       append(...records);
       const [record] = records;
       progress.measured(task, record);
-      fine = record.kind !== "migration" || record.verified;
+      fine = isGood(record);
     } catch (error) {
       if (signal.aborted) throw new MwarpError("MWARP_E_CANCELLED", "interrupted", { cause: error });
       append(failureRecord(nameOfTask(task), task.round, error));

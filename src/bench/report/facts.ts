@@ -9,11 +9,12 @@ import type { Table } from "./figure.js";
 export function factsOf({
   run,
   migrations,
+  stalls,
   applications,
 }: Results): (readonly [name: string, value: string])[] {
   if (run === null) return [];
   const { machine, guest } = run;
-  const loads = [...migrations, ...applications].map(({ load }) => load);
+  const loads = [...migrations, ...stalls, ...applications].map(({ load }) => load);
   const load = spread(loads);
   return [
     ["command", commandOf(run.command)],
@@ -46,7 +47,7 @@ export const commandOf = (argv: readonly string[]): string =>
 
 /** Everything that did not end as it should; an empty table when all did. */
 export function wrongs(results: Results): Table {
-  const moves = results.spoiled.map(({ cell, round, report, verified }) => [
+  const moves = [...results.spoiled, ...results.spoiledStalls].map(({ cell, round, report, verified }) => [
     nameOfCell(cell),
     String(round),
     report.error?.code ?? "-",
@@ -95,6 +96,7 @@ export function commandsOf({ migrations }: Results): Commands[] {
 export function countsOf(results: Results): string {
   const parts = [
     [results.migrations.length, "moves"],
+    [results.stalls.length, "moves of busy containers"],
     [results.applications.length, "application runs"],
     [results.planners.length, "planner runs"],
     [results.crossovers.length, "cost measurements"],

@@ -13,6 +13,12 @@ const digits = (value: number): string => {
 export const formatTime = (ms: number): string =>
   Math.abs(ms) < 999.5 ? `${digits(ms)} ms` : `${digits(ms / 1000)} s`;
 
+/** The same down to single accesses to memory: "448 ns", "41.2 µs", "9.88 ms". */
+export function formatShortTime(ms: number): string {
+  if (Math.abs(ms) >= 0.9995) return formatTime(ms);
+  return Math.abs(ms) >= 0.0009995 ? `${digits(ms * 1000)} µs` : `${digits(ms * 1e6)} ns`;
+}
+
 export const formatCount = (value: number): string =>
   Math.abs(value) < 1000 ? digits(value) : value.toLocaleString("en-US", { maximumFractionDigits: 0 });
 

@@ -7,6 +7,7 @@ import { hostFigures } from "./plots/host.js";
 import { phaseFigures } from "./plots/phases.js";
 import { processFigures } from "./plots/processes.js";
 import { sizeFigures } from "./plots/sizes.js";
+import { stallFigures } from "./plots/stalls.js";
 import { stunFigures } from "./plots/stuns.js";
 import { timelineFigures } from "./plots/timelines.js";
 import { writerFigures } from "./plots/writers.js";
@@ -22,6 +23,7 @@ const plan: readonly Plan[] = [
   { id: "phases", title: "Where the time goes", build: phaseFigures },
   { id: "downtime", title: "What the downtime is for", build: downtimeFigures },
   { id: "stun", title: "The stun", build: stunFigures },
+  { id: "stalls", title: "Page stalls after the move", build: stallFigures },
   { id: "applications", title: "Applications around the move", build: timelineFigures },
   { id: "writers", title: "Containers that write", build: writerFigures },
   { id: "processes", title: "Many processes", build: processFigures },

@@ -5,7 +5,7 @@ import type { BenchRecord } from "../../../src/bench/records.js";
 import { formatLimit } from "../../../src/bench/report/format.js";
 import { sortRecords } from "../../../src/bench/results.js";
 import { GIB, MIB } from "../../../src/units.js";
-import { client, floor, type MoveFacts, move, network, planner, rounds } from "./fixtures.js";
+import { client, floor, type MoveFacts, move, network, planner, rounds, stall } from "./fixtures.js";
 
 const judged = (figure: RegExp, records: readonly BenchRecord[]) => {
   const bar = bars.find((one) => figure.test(one.figure))!;
@@ -84,6 +84,46 @@ describe("downtime against the floor", () => {
   it("is of no other size and no other method", () => {
     const others = [...by("postcopy", 1, 15), ...moves({ cell: { size: 16 * MIB }, time: 1 }, 15)];
     expect(judged(figure, [...others, ...floors(1000)])).toMatchObject([{ estimate: null }]);
+  });
+});
+
+describe("page stalls against post-copy", () => {
+  const figure = /^page stalls/;
+  const stalls = (method: "warp" | "postcopy", slow: number, count = 10): BenchRecord[] =>
+    rounds(count, (round) => stall({ cell: { method }, round, slow }));
+
+  it("compares what 99 % of the pages take, and says it", () => {
+    const [finding] = judged(figure, [...stalls("warp", 2), ...stalls("postcopy", 4)]);
+    expect(finding).toMatchObject({
+      verdict: "met",
+      setting: "256 MiB, 4 KiB host pages, guest THP",
+      estimate: { value: 0.5, runs: 10 },
+      note: "p99: warp 2.00 ms, postcopy 4.00 ms",
+    });
+    expect(judged(figure, [...stalls("warp", 2.2), ...stalls("postcopy", 4)])[0].verdict).toBe("not met");
+  });
+
+  it("counts no move after which memory was wrong, and none by copying", () => {
+    const records = [
+      ...stalls("postcopy", 4),
+      stall({ verified: false }),
+      stall({ cell: { backend: "copy" } }),
+    ];
+    expect(judged(figure, records)[0]).toMatchObject({ estimate: null, note: "no runs of warp" });
+  });
+
+  it("compares no container with one of another size, and decides nothing with few runs", () => {
+    const other = rounds(10, (round) => stall({ cell: { method: "postcopy", size: GIB }, round }));
+    const found = judged(figure, [...stalls("warp", 1), ...other]);
+    expect(found.map(({ estimate }) => estimate)).toEqual([null, null]);
+    expect(judged(figure, [...stalls("warp", 1, 5), ...stalls("postcopy", 4, 5)])[0]).toMatchObject({
+      verdict: "not measured",
+      note: "5 of 10 runs; p99: warp 1.00 ms, postcopy 4.00 ms",
+    });
+  });
+
+  it("is no move of a container that stands still otherwise: those bars do not count it", () => {
+    expect(judged(/^downtime, 1 GiB, against cold/, stalls("warp", 1))).toMatchObject([{ estimate: null }]);
   });
 });
 

@@ -7,6 +7,8 @@ import {
   type MigrationRecord,
   RECORD_VERSION,
   type Sample,
+  type StallBucket,
+  type StallRecord,
 } from "../../../src/bench/records.js";
 import { type MigrationReport, NO_DOWNTIME, NO_STUN, type Phase } from "../../../src/protocol/migration.js";
 import { GIB, MIB } from "../../../src/units.js";
@@ -174,6 +176,37 @@ export const floor = (ms: number, round = 0, backing: Backing = "4k"): BenchReco
   frozen_ms: ms,
   commands_ms: ms + 300,
 });
+
+export interface StallFacts {
+  readonly cell?: Changes<Cell>;
+  readonly round?: number;
+  /** Every 25th page of 400 takes this long, ms; the others 1 us. */
+  readonly slow?: number;
+  readonly verified?: boolean;
+  readonly downtime?: number;
+}
+
+export function stall({
+  cell,
+  round = 0,
+  slow = 1,
+  verified = true,
+  downtime = 500,
+}: StallFacts = {}): StallRecord {
+  const histogram: StallBucket[] = [
+    { from_ns: 1000, to_ns: 1000, pages: 384 },
+    { from_ns: slow * 1e6, to_ns: slow * 1e6, pages: 16 },
+  ];
+  return {
+    kind: "stalls",
+    cell: { ...quietCell, size: 256 * MIB, ...cell },
+    round,
+    load: 0.5,
+    report: report({ cell: { ...cell }, phases: { dump: 700 }, downtime }),
+    stalls: { passes: 20, pages: 400, window_ms: 16 * slow, longest_ms: slow, histogram },
+    verified,
+  };
+}
 
 export interface PlannerFacts {
   readonly round?: number;

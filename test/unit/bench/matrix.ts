@@ -2,7 +2,7 @@
 import type { Backing, BenchRecord, Cell, PageKind, Sample } from "../../../src/bench/records.js";
 import type { MigrationMethod } from "../../../src/protocol/migration.js";
 import { GIB, MIB } from "../../../src/units.js";
-import { client, move, network, planner, type report, rounds, run } from "./fixtures.js";
+import { client, floor, move, network, planner, type report, rounds, run, stall } from "./fixtures.js";
 
 const ways: readonly Pick<Cell, "method" | "backend">[] = [
   { method: "warp", backend: "auto" },
@@ -42,6 +42,12 @@ export function madeUpRun(count = 10): BenchRecord[] {
         }),
       ),
     ),
+    ...methods.flatMap((method) =>
+      rounds(count, (round) =>
+        stall({ cell: { method }, round, slow: (method === "postcopy" ? 5 : 0.01) * (1 + wave(round)) }),
+      ),
+    ),
+    ...rounds(count, (round) => floor(700 + 90 * wave(round), round)),
     ...["one run", "runs of 1 to 64 pages"].flatMap((layout) =>
       rounds(20, (round) => planner({ layout, round, auto: 1 + wave(round) / 10, remap: 1.02, copy: 3 })),
     ),

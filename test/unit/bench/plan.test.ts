@@ -5,6 +5,7 @@ import { fits, guestMemory } from "../../../src/bench/memory.js";
 import { doneTasks, makePlan, schedule, type Task, taskKey } from "../../../src/bench/plan.js";
 import type { Cell } from "../../../src/bench/records.js";
 import { suiteNames, suites } from "../../../src/bench/suites.js";
+import { stall } from "./fixtures.js";
 import { application, crossover, failure, migration, network } from "./records.js";
 
 const MIB = 1024 ** 2;
@@ -45,6 +46,27 @@ describe("a plan", () => {
       group.tasks.map(({ kind }) => kind),
     );
     expect(kinds).not.toContain("floor");
+  });
+
+  it("has moves of busy containers as tasks of their own, under the axes of the command line", () => {
+    const plan = makePlan("stalls", { size: [64 * MIB], rounds: 1 });
+    expect([plan.cells, plan.stalls?.map(({ method, size }) => [method, size])]).toEqual([
+      [],
+      [
+        ["warp", 64 * MIB],
+        ["postcopy", 64 * MIB],
+      ],
+    ]);
+    const [{ tasks }] = schedule(plan, 1);
+    expect(tasks.map(({ kind }) => kind)).toEqual(["network", "stalls", "stalls"]);
+    const [cell] = makePlan("stalls", {}).stalls!;
+    expect(taskKey({ kind: "stalls", cell, round: 0 })).not.toBe(
+      taskKey({ kind: "migration", cell, round: 0 }),
+    );
+    expect(doneTasks([stall({ cell, round: 2 })])).toEqual(
+      new Set([taskKey({ kind: "stalls", cell, round: 2 })]),
+    );
+    expect(makePlan("full", {}).stalls).toEqual(makePlan("stalls", {}).stalls);
   });
 
   it("compares the four methods at 1 GiB, idle and with a writer that dirties half the pages in half a second", () => {
@@ -98,6 +120,7 @@ describe("a plan", () => {
         method: "cold",
       })),
       planner_rounds: 3,
+      stalls: [cell],
       floor: true,
     });
   });

@@ -4,7 +4,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BenchRecord } from "../../../src/bench/records.js";
 import { breakDown } from "../../../src/bench/report/breakdown.js";
-import { formatTime } from "../../../src/bench/report/format.js";
+import { formatShortTime, formatTime } from "../../../src/bench/report/format.js";
 import { gaps } from "../../../src/bench/report/gaps.js";
 import { writeHtml, writeMarkdown } from "../../../src/bench/report/index.js";
 import { logScale } from "../../../src/bench/report/plots/scales.js";
@@ -13,7 +13,7 @@ import { longestSilence, standstill } from "../../../src/bench/report/window.js"
 import { sortRecords } from "../../../src/bench/results.js";
 import { NO_DOWNTIME, NO_STUN } from "../../../src/protocol/migration.js";
 import { GIB } from "../../../src/units.js";
-import { client, floor, move, report, rounds, run } from "./fixtures.js";
+import { client, floor, move, report, rounds, run, stall } from "./fixtures.js";
 import { madeUpRun } from "./matrix.js";
 
 let folder = "";
@@ -35,7 +35,7 @@ const expectIn = (page: string, text: string): void => expect(page.includes(text
 describe("the report", () => {
   it("of no records says that nothing was measured", async () => {
     const { html, markdown } = await documents([]);
-    expectIn(html, "0 met, 0 not met, 16 not measured");
+    expectIn(html, "0 met, 0 not met, 17 not measured");
     expect(html.includes("<svg")).toBe(false);
     expect(markdown).toContain("Not measured: Time against size");
   });
@@ -86,12 +86,13 @@ describe("the report", () => {
       run(),
       failure,
       move({ verified: false }),
+      stall({ verified: false }),
       client({ report: report({ report: { outcome: "aborted" } }) }),
     ]);
     for (const text of [html, markdown]) {
       expect(text).toContain("no room");
       expect(text).toContain("memory was not as it should have been");
-      expect(text).toContain("3 went wrong");
+      expect(text).toContain("4 went wrong");
     }
   });
 
@@ -205,6 +206,21 @@ describe("the parts of the downtime", () => {
     expect(markdown.match(/### Downtime by who is waited for/g)).toHaveLength(1);
   });
 
+  it("has a histogram of the page stalls for each kind of container, and the percentiles beside it", async () => {
+    const { html, markdown } = await documents([
+      run(),
+      ...[1, 2, 3].map((slow, round) => stall({ round, slow })),
+      stall({ cell: { method: "postcopy" }, slow: 40 }),
+    ]);
+    expect(html.match(/<svg/g)).toHaveLength(2);
+    expect(html.match(/NaN|undefined|Infinity/)).toBeNull();
+    const table = markdown.slice(markdown.indexOf("### Page stalls: 256 MiB, 4 KiB host pages, guest THP"));
+    expect(table).toContain(
+      "| warp | 1.00 µs (1.00–1.00 µs) | 1.00 µs (1.00–1.00 µs) | 2.00 ms (1.50–2.50 ms) | 2.00 ms (1.50–2.50 ms) | 2.00 ms (1.50–2.50 ms) | 32.0 ms (24.0–40.0 ms) | 3 |",
+    );
+    expect(table).toContain("| postcopy | 1.00 µs | 1.00 µs | 40.0 ms | 40.0 ms | 40.0 ms | 640 ms | 1 |");
+  });
+
   it("sets every size and method beside the floor of VMs that are backed alike", async () => {
     const { markdown } = await documents([
       run(),
@@ -287,6 +303,12 @@ describe("numbers", () => {
       "412 ms",
       "4.12 s",
       "250 s",
+    ]);
+  });
+
+  it("go down to nanoseconds where single accesses are meant", () => {
+    expect([0.000448, 0.0412, 0.99949, 1, 4123].map(formatShortTime)).toEqual([
+      ...["448 ns", "41.2 µs", "999 µs", "1.00 ms", "4.12 s"],
     ]);
   });
 

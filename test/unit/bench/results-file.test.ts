@@ -7,6 +7,7 @@ import type { BenchRecord } from "../../../src/bench/records.js";
 import { ResultsFile, readResults } from "../../../src/bench/results-file.js";
 import { differences, requireSame, runOf } from "../../../src/bench/resume.js";
 import { summarize, summaryTable } from "../../../src/bench/summary.js";
+import { stall } from "./fixtures.js";
 import { application, failure, migration, network, runRecord } from "./records.js";
 
 let directory: string;
@@ -120,17 +121,21 @@ describe("the summary", () => {
       migration(cell!, 0, 400),
       { ...migration(cell!, 1, 600), verified: false },
       failure("cold"),
+      { ...stall({ cell, slow: 3 }), verified: false },
+      stall({ cell, round: 1, slow: 5 }),
       application({ application: "redis", backing: "hugetlb", method: "warp" }, 0),
     ];
     const summary = summarize(file, all);
     // Two rounds of one network, four cells, and plans and crossover for two kinds of host pages.
-    expect(summary).toMatchObject({ measured: 4, missing: 14, unverified: 1 });
+    expect(summary).toMatchObject({ measured: 6, missing: 12, unverified: 2 });
     expect(summary.failures).toEqual([{ what: "cold", code: "MWARP_E_DUMP", message: "CRIU said no" }]);
     expect(summary.cells).toEqual([{ cell, runs: 2, total_ms: 500, downtime_ms: 100, first_touch_ms: 4 }]);
+    expect(summary.stalls).toMatchObject([{ runs: 2, total_ms: 700, downtime_ms: 500, p99_stall_ms: 4 }]);
     const table = summaryTable(summary);
-    expect(table).toMatch(/warp, 64 MiB thp on hugetlb +2 +500 ms +100 ms +4 ms +-/);
+    expect(table).toMatch(/warp, 64 MiB thp on hugetlb +2 +500 ms +100 ms +4 ms +- +-/);
+    expect(table).toMatch(/page stalls of warp, 64 MiB thp on hugetlb +2 +700 ms +500 ms +- +4.00 ms +-/);
     // 90 of 100 operations.
-    expect(table).toMatch(/redis, warp on hugetlb +1 +500 ms +100 ms +- +10 %/);
+    expect(table).toMatch(/redis, warp on hugetlb +1 +500 ms +100 ms +- +- +10 %/);
   });
 
   it("says nothing of what an application lost that did nothing before the move either", () => {

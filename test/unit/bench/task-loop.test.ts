@@ -17,6 +17,7 @@ function good(task: Task): BenchRecord {
       return crossover(task.host_page_bytes, task.round);
     case "application":
     case "floor":
+    case "stalls":
       throw new Error(`quick measures no ${task.kind}`);
   }
 }
