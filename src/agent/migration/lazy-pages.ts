@@ -24,6 +24,8 @@ const HOLD_MS = 10_000;
 const ASK_MS = 10_000;
 /** For all pages to come, ms; a call that waits longer is repeated. */
 const FETCH_MS = 240_000;
+/** A fetch takes seconds, and whoever looks every 20 ms has a fifth of an emulated processor that CRIU and the container need. */
+const FETCH_LOOK_MS = 100;
 
 export async function startLazyPages(
   paths: MigrationPaths,
@@ -104,7 +106,7 @@ export async function fetched(
   }
   const status = await pollUntil("the last page", () => jobStatus(paths.lazyPages), {
     timeoutMs: FETCH_MS,
-    everyMs: 20,
+    everyMs: FETCH_LOOK_MS,
     signal,
   });
   if (status === 0) return null;
