@@ -1,12 +1,18 @@
 /*
  * A thread that is busy with the memory of the first process while the container is moved, and measures how
- * long its first access to each page takes afterwards.
+ * long its first access to each page takes afterwards; and a second one, which only looks at the clock, to
+ * know since when the container runs again.
  *
- * It goes over all pages in a random order, again and again, and reads and writes a word of each. That the
- * container has been moved it knows from the kernel's boot id, which it looks at whenever a clock has jumped.
- * From then on it goes over all pages once more, in another order, and counts each access by how long it took:
- * the access in which the container stood still was before that. For tests, MWARP_BENCH_BOOT_ID names a
- * file to read in the place of the kernel's.
+ * The busy one goes over all pages in a random order, again and again, and reads and writes a word of each.
+ * That the container has been moved both know from the kernel's boot id, which they look at whenever a clock
+ * has jumped. What the access in which the container stood still took since the other thread runs again is
+ * the first time that counts. From then on it goes over all other pages once, in another order, and counts
+ * each access by how long it took.
+ *
+ * What the threads need themselves must not come late with the memory that they measure: stacks and variables
+ * lie in the data of the program, which is a private mapping of its file and no anonymous memory.
+ *
+ * For tests, MWARP_BENCH_BOOT_ID names a file to read in the place of the kernel's.
  */
 #include "bench.h"
 
@@ -22,21 +28,31 @@
 
 /* No move is as fast; a thread that does not get the processor for as long looks at the boot id in vain. */
 #define JUMP_NS       10000000ULL
+#define TICK_NS       1000000L
 #define BOOT_ID_BYTES 37
+#define STACK_BYTES   (64UL << 10)
 /* The second word of a page is written when the page is filled and never again. */
 #define STEADY_WORD 1
 
+enum { WORKER, TICKER, THREADS };
+
+/* What begins with something else than zero is in the file. */
+static char stacks[THREADS][STACK_BYTES] __attribute__((aligned(PAGE_BYTES))) = {{1}};
+
 static struct {
-    pthread_t thread;
-    bool started;
-    const struct memory *memory;
     char boot[BOOT_ID_BYTES];
-    /* All that follows is written by the thread. */
+    bool started;
+    pthread_t threads[THREADS];
+    char *start;
+    size_t pages;
+    /* All that follows is written by the threads, and `stop` to end them. */
     atomic_bool stop, moved;
+    /* When the container ran again, by the clock of where it is now; 0: it has not been moved. */
+    _Atomic uint64_t resumed_ns;
     atomic_ulong passes, touched;
     _Atomic uint64_t longest_ns, window_ns;
     atomic_uint counts[STALL_BUCKETS];
-} load;
+} load = {.boot = "-"};
 
 /*
  * Bucket of a time: below 4 ns each has its own, above them four to an octave. Bucket i of these begins at
@@ -82,7 +98,7 @@ static uint64_t wall_ns(void)
 
 static void touch(size_t page)
 {
-    volatile uint64_t *word = (uint64_t *)(load.memory->start + page * PAGE_BYTES) + STEADY_WORD;
+    volatile uint64_t *word = (uint64_t *)(load.start + page * PAGE_BYTES) + STEADY_WORD;
 
     *word = *word;
 }
@@ -118,62 +134,111 @@ static bool next_page(struct order *order, size_t pages, size_t *page)
     return false;
 }
 
+/* The clocks of two VMs may agree by chance across the gap: hardly both of them. */
+struct clocks {
+    uint64_t monotonic, wall;
+};
+
+static struct clocks read_clocks(void)
+{
+    return (struct clocks){.monotonic = now_ns(), .wall = wall_ns()};
+}
+
 static bool has_jumped(uint64_t before, uint64_t now)
 {
     return now < before || now - before > JUMP_NS;
 }
 
-/* True when the container was moved, false when it is told to stop. */
-static bool work_until_moved(uint64_t *seed)
+static bool was_moved(struct clocks before, struct clocks now)
 {
-    size_t pages = load.memory->pages, page;
-    uint64_t last = now_ns(), last_wall = wall_ns();
+    bool jumped = has_jumped(before.monotonic, now.monotonic) || has_jumped(before.wall, now.wall);
+
+    return jumped && is_elsewhere();
+}
+
+static void rest_a_tick(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = TICK_NS}, NULL);
+}
+
+static void *tick(void *unused)
+{
+    struct clocks last = read_clocks();
+
+    (void)unused;
+    while (!load.stop) {
+        rest_a_tick();
+        struct clocks now = read_clocks();
+
+        if (was_moved(last, now)) {
+            load.resumed_ns = now.monotonic;
+            break;
+        }
+        last = now;
+    }
+    return NULL;
+}
+
+/* True when the container was moved during the access to `page`, which ended at `end_ns`; false: to stop. */
+static bool work_until_moved(uint64_t *seed, size_t *page, uint64_t *end_ns)
+{
+    struct clocks last = read_clocks();
 
     for (;;) {
-        struct order order = order_of(pages, ++*seed);
+        struct order order = order_of(load.pages, ++*seed);
 
-        while (next_page(&order, pages, &page)) {
-            uint64_t now, wall;
-
+        while (next_page(&order, load.pages, page)) {
             if (load.stop) return false;
-            touch(page);
-            now = now_ns();
-            wall = wall_ns();
-            /* The clocks of two VMs may agree by chance across the gap: hardly both of them. */
-            if ((has_jumped(last, now) || has_jumped(last_wall, wall)) && is_elsewhere()) return true;
+            touch(*page);
+            struct clocks now = read_clocks();
+
+            *end_ns = now.monotonic;
+            if (was_moved(last, now)) return true;
             last = now;
-            last_wall = wall;
         }
         load.passes++;
     }
 }
 
-static void touch_each_once(uint64_t seed)
+static void note(uint64_t ns, uint64_t end_ns)
 {
-    size_t pages = load.memory->pages, page;
-    struct order order = order_of(pages, seed);
-    uint64_t begin = now_ns();
+    load.counts[bucket_of(ns)]++;
+    if (ns > load.longest_ns) load.longest_ns = ns;
+    load.window_ns = end_ns > load.resumed_ns ? end_ns - load.resumed_ns : 0;
+    load.touched++;
+}
 
-    while (next_page(&order, pages, &page) && !load.stop) {
-        uint64_t before = now_ns(), ns;
+static void touch_each_once(uint64_t seed, size_t but)
+{
+    struct order order = order_of(load.pages, seed);
+    size_t page;
 
+    while (next_page(&order, load.pages, &page) && !load.stop) {
+        uint64_t before, end;
+
+        if (page == but) continue;
+        before = now_ns();
         touch(page);
-        ns = now_ns() - before;
-        load.counts[bucket_of(ns)]++;
-        if (ns > load.longest_ns) load.longest_ns = ns;
-        load.window_ns = before + ns - begin;
-        load.touched++;
+        end = now_ns();
+        note(end - before, end);
     }
 }
 
 static void *work(void *unused)
 {
-    uint64_t seed = now_ns();
+    uint64_t seed = now_ns(), end_ns;
+    size_t page;
 
     (void)unused;
-    if (!work_until_moved(&seed)) return NULL;
+    if (!work_until_moved(&seed, &page, &end_ns)) return NULL;
+    while (load.resumed_ns == 0 && !load.stop) rest_a_tick();
     load.moved = true;
-    touch_each_once(++seed);
+    /* If it ended before the other thread ran, nothing held it up: its page is one like the others. */
+    if (end_ns > load.resumed_ns)
+        note(end_ns - load.resumed_ns, end_ns);
+    else
+        page = load.pages;
+    touch_each_once(++seed, page);
     return NULL;
 }
 
@@ -181,29 +246,46 @@ void stalls_stop(void)
 {
     if (!load.started) return;
     load.stop = true;
-    pthread_join(load.thread, NULL);
+    for (int i = 0; i < THREADS; i++) pthread_join(load.threads[i], NULL);
     load.started = false;
+}
+
+static bool start_thread(int number, void *(*main)(void *))
+{
+    pthread_attr_t attributes;
+    bool started;
+
+    if (pthread_attr_init(&attributes)) return false;
+    started = pthread_attr_setstack(&attributes, stacks[number], STACK_BYTES) == 0 &&
+              pthread_create(&load.threads[number], &attributes, main, NULL) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
 }
 
 bool stalls_start(const struct memory *memory)
 {
     stalls_stop();
-    load.memory = memory;
+    load.start = memory->start;
+    load.pages = memory->pages;
     load.stop = load.moved = false;
     load.passes = load.touched = 0;
-    load.longest_ns = load.window_ns = 0;
+    load.resumed_ns = load.longest_ns = load.window_ns = 0;
     for (unsigned i = 0; i < STALL_BUCKETS; i++) load.counts[i] = 0;
-    if (!read_boot_id(load.boot) || pthread_create(&load.thread, NULL, work, NULL)) return false;
+    if (!read_boot_id(load.boot) || !start_thread(TICKER, tick)) return false;
+    if (!start_thread(WORKER, work)) {
+        load.stop = true;
+        pthread_join(load.threads[TICKER], NULL);
+        return false;
+    }
     load.started = true;
     return true;
 }
 
 int stalls_say(char *reply, size_t size)
 {
-    size_t pages = load.memory ? load.memory->pages : 0;
     int length = snprintf(
         reply, size, "stalls moved=%d passes=%lu pages=%lu touched=%lu window=%lu longest=%lu", load.moved,
-        load.passes, pages, load.touched, load.window_ns, load.longest_ns);
+        load.passes, load.pages, load.touched, load.window_ns, load.longest_ns);
 
     for (unsigned i = 0; i < STALL_BUCKETS && (size_t)length < size; i++)
         if (load.counts[i] > 0)

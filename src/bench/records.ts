@@ -165,7 +165,7 @@ export const StallRecordSchema = z.object({
     passes: count,
     /** Pages that were accessed: all of the container's first process. */
     pages: count,
-    /** From the first access to the last. */
+    /** From the resume, to a few ms, to the end of the last access. */
     window_ms: ms,
     longest_ms: ms,
     /** Without those that hold no pages. */
