@@ -139,4 +139,44 @@ describe("mwarp bench", () => {
     expect(readFileSync(file, "utf8")).toBe(kept);
     expect(existsSync(path.join(base, "run-bench"))).toBe(false);
   });
+
+  /** One round of a suite with the smallest container, by warp. */
+  async function oneRound(name: string): Promise<readonly BenchRecord[]> {
+    rmSync(file);
+    const argv = ["bench", name, "--size", "16M", "--method", "warp", "--backing", "4k", "--rounds", "1"];
+    const summary = await mwarp.json(SummarySchema, [...argv, "--output", file], { timeoutMs: RUN_MS });
+    expect(summary).toMatchObject({ missing: 0, unverified: 0, failures: [] });
+    expectNothingLeft();
+    return records();
+  }
+
+  it(
+    "measures how long a small process does not run between runc's checkpoint and restore",
+    async () => {
+      const floors = (await oneRound("downtime")).flatMap((one) => (one.kind === "floor" ? [one] : []));
+      expect(floors).toHaveLength(1);
+      const [{ frozen_ms, commands_ms }] = floors;
+      // It runs on while the first runc starts.
+      expect(frozen_ms).toBeGreaterThan(commands_ms / 10);
+      expect(frozen_ms).toBeLessThan(commands_ms);
+    },
+    RUN_MS,
+  );
+
+  it(
+    "measures every page of a container that is busy with them, and finds each right",
+    async () => {
+      const busy = (await oneRound("stalls")).flatMap((one) => (one.kind === "stalls" ? [one] : []));
+      expect(busy).toHaveLength(1);
+      const [{ stalls, report, verified }] = busy;
+      expect([verified, report.outcome, stalls.pages]).toEqual([true, "committed", 4096]);
+      expect(stalls.histogram.reduce((sum, { pages }) => sum + pages, 0)).toBe(4096);
+      expect(stalls.passes).toBeGreaterThan(0);
+      expect(stalls.longest_ms).toBeGreaterThan(0);
+      expect(stalls.longest_ms).toBeLessThanOrEqual(stalls.window_ms);
+      // What was before the resume is in none of them.
+      expect(stalls.longest_ms).toBeLessThan(report.time_ms.downtime);
+    },
+    RUN_MS,
+  );
 });
