@@ -16,6 +16,7 @@ SOURCES     := $(shell find src -name '*.ts' 2>/dev/null)
 AGENT       := $(shell find src/agent src/protocol src/units.ts src/errors.ts -name '*.ts' 2>/dev/null)
 VMM_C       := $(wildcard native/vmm/*.c)
 GUEST_C     := $(wildcard native/guest/*.c)
+CRIU_C      := $(wildcard native/criu/*.c)
 HOST_C      := $(wildcard native/host/*.c)
 BENCH_C     := $(wildcard native/bench/*.c)
 MEMORY_C    := $(wildcard native/memory/*.c)
@@ -23,6 +24,7 @@ WORKLOADS_C := $(wildcard test/workloads/*.c)
 
 NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
            $(if $(GUEST_C),dist/native/mwarp-guest) \
+           $(if $(CRIU_C),dist/native/libmwarp-handover.so) \
            $(if $(HOST_C),dist/native/warp-copy.node) \
            $(if $(BENCH_C),dist/native/mwarp-bench-memory) \
            $(if $(MEMORY_C),dist/native/mwarp-memory) \
@@ -67,6 +69,11 @@ dist/native/libmwarp-vmm.so: $(VMM_C) $(wildcard native/vmm/*.h)
 dist/native/mwarp-guest: $(GUEST_C) $(wildcard native/guest/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -static -o $@ $(GUEST_C)
+
+# CRIU forks tasks in it: no threads of its own, and nothing is linked but the C library.
+dist/native/libmwarp-handover.so: $(CRIU_C) $(wildcard native/criu/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -shared -o $@ $(CRIU_C)
 
 dist/native/warp-copy.node: $(HOST_C) $(wildcard native/host/*.h) $(MODULES)
 	@mkdir -p $(@D)

@@ -59,6 +59,12 @@ int cgroup_kill(const char *path, int timeout_ms);
 /* populate.c: faults the runs in; answers with the number of pages it had to touch or a negative errno. */
 int64_t populate(pid_t pid, const struct page_run *runs, size_t count);
 
+/*
+ * blocks.c: of the runs, those blocks of 2 MiB of which every page is present and private, joined where they lie side by side.
+ * Answers with their number, at most `room`, or a negative errno.
+ */
+int64_t whole_blocks(pid_t pid, const struct page_run *runs, size_t count, struct page_run *blocks, size_t room);
+
 /* sockets.c: lines "FD PROTOCOL" into `text`; answers with their bytes or a negative errno. */
 int64_t socket_kinds(pid_t pid, char *text, size_t size);
 

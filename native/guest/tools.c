@@ -9,7 +9,7 @@
  *         that has little in it is not compressed. Archives that are get unpacked as ever.
  *
  * MWARP_CRIU and MWARP_TAR name the stock programs, MWARP_CRIU_VERSION the file with the answer, MWARP_IMAGES the directory of a
- * migration's images.
+ * migration's images. MWARP_HANDOVER and MWARP_STAGE are the library of native/criu and its list.
  */
 #include "guest.h"
 
@@ -84,6 +84,8 @@ int criu_main(int argc, char **argv)
             fprintf(stderr, "nobody could step between runc and CRIU: %s\n", strerror(-error));
             return 1;
         }
+        /* Memory for the container is staged by CRIU itself, where runc has put it: in the container's cgroup. */
+        if (getenv("MWARP_STAGE") && getenv("MWARP_HANDOVER")) setenv("LD_PRELOAD", getenv("MWARP_HANDOVER"), 1);
     }
     return run_stock("MWARP_CRIU", argv);
 }

@@ -19,6 +19,7 @@ const operations = {
   sockets: 9,
   bind: 10,
   wake: 11,
+  blocks: 12,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -31,6 +32,9 @@ export interface Poke {
   readonly address: number;
   readonly value: bigint;
 }
+
+/** Pages of one task, by number. */
+export type PageSpan = Pick<PageRun, "page" | "pages">;
 
 /** One helper process; requests wait for each other. A helper that dies fails its request and is started again. */
 export class Helper {
@@ -65,6 +69,15 @@ export class Helper {
   /** Faults the runs in; answers with the number of pages touched. */
   populate(pid: number, runs: readonly PageRun[]): Promise<number> {
     return this.#simple("populate", pid, runs.length, encodeRuns(runs));
+  }
+
+  /** Of the runs, the blocks of 2 MiB that a running task has in use to the last page, joined; see native/guest/blocks.c. */
+  wholeBlocks(pid: number, runs: readonly PageRun[]): Promise<PageSpan[]> {
+    return this.#exclusive(async () => {
+      this.#request("blocks", pid, runs.length, encodeRuns(runs));
+      const { value } = await this.#answer("blocks");
+      return decodeSpans(await this.#take(value));
+    });
   }
 
   poke(pid: number, pokes: readonly Poke[]): Promise<number> {
@@ -232,6 +245,15 @@ function encodeRuns(runs: readonly PageRun[]): Buffer {
     body.writeBigUInt64LE(BigInt(run.pages), i * 16 + 8);
   }
   return body;
+}
+
+function decodeSpans(bytes: Buffer): PageSpan[] {
+  const spans: PageSpan[] = [];
+  for (let at = 0; at + 16 <= bytes.length; at += 16) {
+    const page = Number(bytes.readBigUInt64LE(at) / BigInt(PAGE_BYTES));
+    spans.push({ page, pages: Number(bytes.readBigUInt64LE(at + 8)) });
+  }
+  return spans;
 }
 
 /** struct connection (native/guest/guest.h). */

@@ -1,9 +1,11 @@
 /** Every path of the guest that the agent uses. All its state lies in memory, under one mount, and ends with the boot. */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 export const ROOT = "/run/mwarp-guest";
 /** The C program beside the agent (native/guest). */
 export const HELPER = process.env.MWARP_GUEST_HELPER ?? "/usr/local/bin/mwarp-guest";
+/** What is preloaded into CRIU (native/criu). */
+export const HANDOVER_LIBRARY = join(dirname(HELPER), "libmwarp-handover.so");
 export const ACTION_SCRIPT = join(ROOT, "mwarp-action");
 export const ACTION_SOCKET = join(ROOT, "action.sock");
 export const CRIU_CONF = join(ROOT, "criu.conf");
@@ -83,6 +85,9 @@ export interface MigrationPaths {
   readonly parent: string;
   readonly work: string;
   readonly job: string;
+  /** What is to be staged, and what came of it (migration/staging.ts). */
+  readonly stage: string;
+  readonly stageState: string;
   readonly pageServer: string;
   /** Job of `criu lazy-pages`. */
   readonly lazyPages: string;
@@ -106,6 +111,8 @@ export function migrationPaths(id: string): MigrationPaths {
     parent: join(dir, "parent"),
     work: join(dir, "work"),
     job: join(dir, "job"),
+    stage: join(dir, "stage"),
+    stageState: join(dir, "stage.state"),
     pageServer: join(dir, "page-server"),
     lazyPages: join(dir, "lazy-pages"),
     round: (round) => join(dir, `round-${round}`),

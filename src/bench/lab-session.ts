@@ -31,6 +31,7 @@ const warmUpCell: Omit<Cell, "backing"> = {
   write_share: 0,
   method: "warp",
   backend: "auto",
+  strategy: "auto",
 };
 
 type ApplicationTask = Extract<Task, { kind: "application" }>;
@@ -64,7 +65,12 @@ export class LabSession implements Bench {
     try {
       const container = await this.#containerFor({ ...warmUpCell, backing: this.#lab.backing }, 0);
       for (const method of methods) {
-        const move = { to: otherVm(this.#lab.status, container.vm), method, backend: "auto" } as const;
+        const move = {
+          to: otherVm(this.#lab.status, container.vm),
+          method,
+          backend: "auto",
+          strategy: "auto",
+        } as const;
         const { error } = await migrate(
           this.#lab.daemon,
           { ...move, container: container.name },

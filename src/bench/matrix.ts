@@ -2,7 +2,7 @@
 
 import { formatBytes } from "../cli/output/format.js";
 import { MwarpError } from "../errors.js";
-import type { BackendChoice, MigrationMethod } from "../protocol/migration.js";
+import type { BackendChoice, MigrationMethod, StrategyChoice } from "../protocol/migration.js";
 import { MIB } from "../units.js";
 import type { Backing, Cell, PageKind } from "./records.js";
 
@@ -16,6 +16,8 @@ export interface Axes {
   readonly method: readonly MigrationMethod[];
   /** Of method warp; the others exchange nothing. */
   readonly backend: readonly BackendChoice[];
+  /** Of method warp, too. */
+  readonly strategy: readonly StrategyChoice[];
 }
 
 /** All cells of some slices, each once, in the order in which the slices name them. */
@@ -31,8 +33,8 @@ function product(axes: Axes): Cell[] {
         axes.processes.flatMap((processes) =>
           axes.writeShare.flatMap((write_share) =>
             axes.method.flatMap((method) =>
-              (method === "warp" ? axes.backend : noBackend).map(
-                (backend): Cell => ({ backing, pages, size, processes, write_share, method, backend }),
+              waysOf(method, axes).map(
+                (way): Cell => ({ backing, pages, size, processes, write_share, method, ...way }),
               ),
             ),
           ),
@@ -42,11 +44,15 @@ function product(axes: Axes): Cell[] {
   );
 }
 
-/** What the record of a method that exchanges nothing has in the field. */
-const noBackend: readonly BackendChoice[] = ["auto"];
+/** A method that exchanges nothing has one only. */
+const waysOf = (method: MigrationMethod, axes: Axes): Pick<Cell, "backend" | "strategy">[] =>
+  method === "warp"
+    ? axes.backend.flatMap((backend) => axes.strategy.map((strategy) => ({ backend, strategy })))
+    : [{ backend: "auto", strategy: "auto" }];
 
 /** Equal for equal cells. */
-export const cellKey = (cell: Cell): string => `${containerKey(cell)} ${cell.method} ${cell.backend}`;
+export const cellKey = (cell: Cell): string =>
+  `${containerKey(cell)} ${cell.method} ${cell.backend} ${cell.strategy}`;
 
 /** Equal for cells whose container is the same: it can be moved by one method after the other. */
 export const containerKey = ({ backing, pages, size, processes, write_share }: Cell): string =>
@@ -54,9 +60,10 @@ export const containerKey = ({ backing, pages, size, processes, write_share }: C
 
 /** A cell for people: "warp (copy), 64 MiB thp on hugetlb, 4 processes, 50 % written a second". */
 export function nameOfCell(cell: Cell): string {
-  const backend = cell.method === "warp" && cell.backend !== "auto" ? ` (${cell.backend})` : "";
+  const told = [cell.backend, cell.strategy].filter((choice) => choice !== "auto");
+  const ways = told.length > 0 ? ` (${told.join(", ")})` : "";
   return [
-    `${cell.method}${backend}`,
+    `${cell.method}${ways}`,
     `${formatBytes(cell.size).replace(".0 ", " ")} ${cell.pages} on ${cell.backing}`,
     ...(cell.processes > 1 ? [`${cell.processes} processes`] : []),
     ...(cell.write_share > 0 ? [`${Math.round(cell.write_share * 100)} % written a second`] : []),

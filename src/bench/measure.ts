@@ -31,8 +31,8 @@ export async function measureMigration(
   const to = otherVm(lab, from);
   const load = loadavg()[0];
   using sampler = await UsageSampler.begin(await watched(daemon, lab, from, to));
-  const { method, backend } = cell;
-  const report = await migrate(daemon, { container: container.name, to, method, backend }, signal);
+  const { method, backend, strategy } = cell;
+  const report = await migrate(daemon, { container: container.name, to, method, backend, strategy }, signal);
   const usage = await sampler.end();
   requireCommitted(report);
   container.vm = to;

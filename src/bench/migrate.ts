@@ -8,7 +8,7 @@ const LIMIT_MS = 15 * 60_000;
 /** A rollback takes a second or two; a daemon that hangs must not keep the benchmark from going on. */
 const ROLLBACK_MS = 30_000;
 
-export type Move = Pick<MigrationRequest, "container" | "to" | "method" | "backend">;
+export type Move = Pick<MigrationRequest, "container" | "to" | "method" | "backend" | "strategy">;
 
 /**
  * Moves the container and gives the report, whatever became of it. When `signal` aborts it is rolled back.

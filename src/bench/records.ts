@@ -3,7 +3,12 @@
  * reads the file needs nothing else. Times are ms on the host's clock, memory is bytes.
  */
 import * as z from "zod/mini";
-import { BackendChoiceSchema, MigrationMethodSchema, MigrationReportSchema } from "../protocol/migration.js";
+import {
+  BackendChoiceSchema,
+  MigrationMethodSchema,
+  MigrationReportSchema,
+  StrategyChoiceSchema,
+} from "../protocol/migration.js";
 
 export const RECORD_VERSION = 1;
 
@@ -31,6 +36,7 @@ export const CellSchema = z.object({
   write_share: z.number(),
   method: MigrationMethodSchema,
   backend: BackendChoiceSchema,
+  strategy: z._default(StrategyChoiceSchema, "auto"),
 });
 export type Cell = z.infer<typeof CellSchema>;
 

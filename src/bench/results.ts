@@ -68,13 +68,23 @@ export function sortRecords(records: readonly BenchRecord[]): Results {
 const wentWell = ({ outcome, error }: MigrationRecord["report"]): boolean =>
   outcome === "committed" && error === null;
 
-/** A method as the plots tell them apart: warp that was told to copy or to remap all is one of its own. */
-export const variants = ["warp", "warp, remap", "warp, copy", "cold", "precopy", "postcopy"] as const;
+/** A method as the plots tell them apart: warp that was told how to exchange, or when to populate, is one of its own. */
+export const variants = [
+  "warp",
+  "warp, eager",
+  "warp, staged",
+  "warp, remap",
+  "warp, copy",
+  "cold",
+  "precopy",
+  "postcopy",
+] as const;
 export type Variant = (typeof variants)[number];
 
-export function variantOf({ method, backend }: MigrationRecord["cell"]): Variant {
-  if (method !== "warp" || backend === "auto") return method;
-  return backend === "copy" ? "warp, copy" : "warp, remap";
+export function variantOf({ method, backend, strategy }: MigrationRecord["cell"]): Variant {
+  if (method !== "warp") return method;
+  if (backend !== "auto") return `warp, ${backend}`;
+  return strategy === "auto" ? "warp" : `warp, ${strategy}`;
 }
 
 /** What the VMs' memory and the container's pages are made of: figures of different settings are never compared. */

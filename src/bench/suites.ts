@@ -31,6 +31,7 @@ const base: Axes = {
   processes: [1],
   method: ["warp", "cold", "precopy", "postcopy"],
   backend: ["auto"],
+  strategy: ["auto"],
 };
 
 const slice = (axes: Partial<Axes>): Axes => ({ ...base, ...axes });
@@ -45,7 +46,11 @@ const PLANNER_ROUNDS = 20;
 const compare: readonly Axes[] = [slice({ writeShare: [0, 1] })];
 const sizes: readonly Axes[] = [slice({ size: [16 * MIB, 64 * MIB, 256 * MIB, GIB, 4 * GIB] })];
 const downtimes: readonly Axes[] = [
-  slice({ size: [16 * MIB, 256 * MIB, GIB, 4 * GIB], method: ["warp", "postcopy"] }),
+  slice({
+    size: [16 * MIB, 256 * MIB, GIB, 4 * GIB],
+    method: ["warp", "postcopy"],
+    strategy: ["eager", "staged"],
+  }),
 ];
 const pages: readonly Axes[] = [
   slice({

@@ -14,6 +14,7 @@ export type Piece =
 
 export interface TaskPlan {
   readonly nsPid: number;
+  readonly task: DumpedTask;
   readonly pagemap: Pagemap;
   readonly pagesName: string;
   /** In the order of their addresses. */
@@ -65,7 +66,7 @@ function planTask(files: ImageFiles, task: DumpedTask, mappings: readonly Mappin
     }
   }
   keepOneEntry(pieces, wanted);
-  return { nsPid, pagemap, pagesName: `pages-${pagemap.pagesId}.img`, pieces, wanted };
+  return { nsPid, task, pagemap, pagesName: `pages-${pagemap.pagesId}.img`, pieces, wanted };
 }
 
 function appendRun(runs: PageRun[], run: PageRun): void {

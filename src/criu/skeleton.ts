@@ -9,8 +9,10 @@
  * A page dropped by mistake is a lost page: every page listed is kept, filled or wanted, and that is checked.
  */
 import type { PageRun } from "../protocol/agent.js";
+import { HANDOVER_FILE, type StagedMapping } from "../protocol/stage.js";
 import { PAGE_BYTES } from "../units.js";
 import { countPages, type ReadPages, readRuns } from "./fill.js";
+import { handOverList } from "./hand-over.js";
 import { imageError } from "./image.js";
 import { encodePagemap, presentRecord } from "./pagemap.js";
 import { type Piece, planTasks, type TaskPlan } from "./plan.js";
@@ -39,10 +41,15 @@ export interface Skeleton {
 /**
  * @param files image files of the dump by name; those that need no change are passed on.
  * @param readPages reads pages of the frozen source tasks.
+ * @param staged memory that the destination has ready; the files then say which mappings get it.
  * @throws MWARP_E_IMAGE when the images are not as expected or a page is unaccounted for; MWARP_E_UNSUPPORTED when more
  * memory than fits an image would have to be copied; whatever `readPages` throws.
  */
-export async function rewriteSkeleton(files: ImageFiles, readPages: ReadPages): Promise<Skeleton> {
+export async function rewriteSkeleton(
+  files: ImageFiles,
+  readPages: ReadPages,
+  staged: readonly StagedMapping[] = [],
+): Promise<Skeleton> {
   const tasks = readTasks(files);
   const plans = planTasks(files, tasks);
   const pokes = readPokes(files, tasks);
@@ -68,6 +75,11 @@ export async function rewriteSkeleton(files: ImageFiles, readPages: ReadPages): 
     );
     filled += ours;
   }
+  const list = handOverList(
+    plans.map(({ task, pagemap, wanted: own }) => ({ task, listed: pagemap.runs, wanted: own })),
+    staged,
+  );
+  if (list !== null) out.set(HANDOVER_FILE, new TextEncoder().encode(list));
   return { files: out, wanted, pokes, counts };
 }
 

@@ -9,10 +9,19 @@ export interface Mapping {
   readonly page: number;
   readonly endPage: number;
   readonly warpable: boolean;
+  /** Whether CRIU may map it at another place first, where it takes a page more if it is a shadow stack. */
+  readonly premapped: "not" | "as it is" | "with a page more";
+  /**
+   * Of which kind fresh memory must be that can take its place, by whether it counts as promised (MAP_NORESERVE); null when it is not
+   * plain memory that is read and written.
+   */
+  readonly replaceable: "reserve" | "noreserve" | null;
 }
 
 export interface DumpedTask {
   readonly nsPid: number;
+  /** The task that it is restored from by fork; 0 for the first. */
+  readonly parentPid: number;
   readonly threads: readonly number[];
   /** Ascending, without overlap; null for a task without memory (a zombie). */
   readonly mappings: readonly Mapping[] | null;
@@ -33,13 +42,21 @@ const ANON_PRIVATE = 1 << 9;
 const HEAP = 1 << 5;
 /** STACK. */
 const STACK = 1 << 1;
+const FILE_PRIVATE = 1 << 6;
+const AIO_RING = 1 << 13;
+const SHADOW_STACK = 1 << 15;
+const EXT_PLUGIN = 1 << 27;
 /** Entry of CRIU 4.2 for guard regions: lies inside other mappings and out of order. */
 const GUARD = 1 << 16;
 /** Whatever else a mapping is marked with (vdso, vvar, shadow stack, AIO ring, memfd, plugin ...) is left to the images. */
 const WARPABLE_STATUS = REGULAR | ANON_PRIVATE | HEAP | STACK;
 
+const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_SHARED = 1;
+const MAP_PRIVATE = 2;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
 const MAP_HUGETLB = 0x40000;
 
 export function isWarpable(vma: Pick<VmaEntry, "status" | "prot" | "flags">): boolean {
@@ -47,6 +64,20 @@ export function isWarpable(vma: Pick<VmaEntry, "status" | "prot" | "flags">): bo
   const nothingElse = (vma.status & ~WARPABLE_STATUS) === 0;
   const writable = (vma.prot & PROT_WRITE) !== 0;
   return anonymous && nothingElse && writable && (vma.flags & (MAP_SHARED | MAP_HUGETLB)) === 0;
+}
+
+/** vma_entry_is_private and premap_priv_vmas (criu/include/vma.h, criu/mem.c). */
+function isPremapped({ status, flags }: Pick<VmaEntry, "status" | "flags">): Mapping["premapped"] {
+  if ((flags & MAP_HUGETLB) !== 0 || (status & EXT_PLUGIN) !== 0) return "not";
+  if ((status & SHADOW_STACK) !== 0) return "with a page more";
+  const regular = (status & REGULAR) !== 0 && (status & (ANON_PRIVATE | FILE_PRIVATE)) !== 0;
+  return regular || (status & AIO_RING) !== 0 ? "as it is" : "not";
+}
+
+function isReplaceable(vma: Pick<VmaEntry, "status" | "prot" | "flags">): Mapping["replaceable"] {
+  if (!isWarpable(vma) || vma.prot !== (PROT_READ | PROT_WRITE)) return null;
+  if (vma.flags === (MAP_PRIVATE | MAP_ANONYMOUS)) return "reserve";
+  return vma.flags === (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE) ? "noreserve" : null;
 }
 
 export function requireFile(files: ImageFiles, name: string): Uint8Array {
@@ -60,11 +91,16 @@ export function readTasks(files: ImageFiles): DumpedTask[] {
   const name = "pstree.img";
   const seen = new Set<number>();
   return decodeImage(name, "pstree", requireFile(files, name)).map((record) => {
-    const { pid, threads } = decodeRecord(name, PstreeEntrySchema, record);
+    const { pid, ppid, threads } = decodeRecord(name, PstreeEntrySchema, record);
     if (pid === 0 || seen.has(pid)) throw imageError(name, `pid ${pid} twice or zero`);
     seen.add(pid);
     const mm = files.get(`mm-${pid}.img`);
-    return { nsPid: pid, threads, mappings: mm === undefined ? null : readMappings(`mm-${pid}.img`, mm) };
+    return {
+      nsPid: pid,
+      parentPid: ppid,
+      threads,
+      mappings: mm === undefined ? null : readMappings(`mm-${pid}.img`, mm),
+    };
   });
 }
 
@@ -78,7 +114,13 @@ function readMappings(name: string, bytes: Uint8Array): Mapping[] {
     const endPage = pageOfAddress(name, vma.end);
     if (page < end || endPage <= page) throw imageError(name, `mappings out of order at page ${page}`);
     end = endPage;
-    mappings.push({ page, endPage, warpable: isWarpable(vma) });
+    mappings.push({
+      page,
+      endPage,
+      warpable: isWarpable(vma),
+      premapped: isPremapped(vma),
+      replaceable: isReplaceable(vma),
+    });
   }
   return mappings;
 }

@@ -53,6 +53,7 @@ async function migrate(context: MoveContext, to: string, method: MigrationMethod
     to,
     method,
     backend: "auto",
+    strategy: "auto",
     dryRun: false,
     timeoutMs: null,
     maxDowntimeMs: null,

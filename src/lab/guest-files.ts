@@ -28,6 +28,7 @@ export const lateModules = [
 export const guestPaths = {
   agent: "usr/local/lib/mwarp/agent.mjs",
   helper: "usr/local/bin/mwarp-guest",
+  handover: "usr/local/bin/libmwarp-handover.so",
   action: "usr/local/bin/mwarp-action",
   init: "usr/sbin/mwarp-init",
   inittab: "etc/inittab",

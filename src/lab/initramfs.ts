@@ -19,6 +19,7 @@ interface PayloadFile {
 export const payloadFiles = (): readonly PayloadFile[] => [
   { path: guestPaths.agent, source: distFile("agent.mjs"), mode: 0o644 },
   { path: guestPaths.helper, source: distFile("native", "mwarp-guest"), mode: 0o755 },
+  { path: guestPaths.handover, source: distFile("native", "libmwarp-handover.so"), mode: 0o644 },
 ];
 
 /** @throws MWARP_E_LAB naming what has not been built. */

@@ -1,12 +1,16 @@
 /** Builds the report of a migration: the JSON contract of `mwarp migrate --json`. */
 import type { MwarpError } from "../errors.js";
-import type { MigrationReport, MigrationRequest, Phase } from "../protocol/migration.js";
+import type { MigrationReport, MigrationRequest, Phase, Strategy } from "../protocol/migration.js";
 import type { MigrationClock } from "./clock.js";
 import { Refusal } from "./preflight.js";
 
 /** Counts a migration collects on its way; all zero until known. */
 export interface Tally {
   backend: "remap" | "copy" | null;
+  strategy: Strategy | null;
+  /** Pages. */
+  staged: number;
+  handed: number;
   memoryPages: number;
   memoryBytes: number;
   remappedPages: number;
@@ -23,6 +27,9 @@ export interface Tally {
 
 export const emptyTally = (): Tally => ({
   backend: null,
+  strategy: null,
+  staged: 0,
+  handed: 0,
   memoryPages: 0,
   memoryBytes: 0,
   remappedPages: 0,
@@ -59,6 +66,7 @@ export function buildReport(facts: ReportFacts): MigrationReport {
     to: facts.request.to,
     method: facts.request.method,
     backend: tally.backend,
+    strategy: tally.strategy,
     outcome: facts.outcome,
     error: facts.error === null ? null : describeError(facts.error.error, facts.error.phase),
     startedAt: facts.startedAt,
@@ -74,6 +82,8 @@ export function buildReport(facts: ReportFacts): MigrationReport {
       channel_bytes: tally.channelBytes,
       network_bytes: tally.networkBytes,
       extents: tally.extents,
+      staged_pages: tally.staged,
+      handed_pages: tally.handed,
     },
     rounds: tally.rounds,
     commands: tally.commands,

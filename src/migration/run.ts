@@ -127,6 +127,7 @@ async function migrate(
     onNote: input.onNote,
     deadMan,
     pokes: [],
+    staged: [],
     connections: [],
     table: null,
   };

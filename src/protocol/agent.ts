@@ -20,8 +20,9 @@ import * as z from "zod/mini";
 import { ConnectionSchema, MOST_CONNECTIONS } from "./connection.js";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 import { GuestInfoSchema } from "./guest-info.js";
+import { StagedMappingsSchema } from "./stage.js";
 
-export const AGENT_PROTOCOL_VERSION = 8;
+export const AGENT_PROTOCOL_VERSION = 9;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -224,6 +225,8 @@ export const agentMethods = {
     z.object({ migration: MigrationIdSchema, round: RoundSchema, server: PageServerSchema }),
     z.object({ command: CommandSchema }),
   ),
+  /** What a destination could have ready before the freeze; a look at the running container. */
+  "source.stageable": method("none", migration, z.object({ mappings: StagedMappingsSchema })),
   /** With quick tools: answers when runc and CRIU stand by. `MWARP_E_DUMP` when they never will. */
   "source.standBy": method("none", migration, empty),
   /** Link down, cgroup.freeze=1, waits for `frozen 1`. `MWARP_E_NOT_RUNNING` when the container has ended. */
@@ -276,8 +279,19 @@ export const agentMethods = {
       hugeBytes: uint,
       tools: ToolsetSchema,
       descriptors: DescriptorsSchema,
+      /** What CRIU is to fault in while it waits (native/criu/handover.h). */
+      stage: StagedMappingsSchema,
     }),
     empty,
+  ),
+  /**
+   * Answers when everything that `destination.prepare` was told to stage is there, or cannot be: `reason` says why not, and what is
+   * missing is populated later. `MWARP_E_RESTORE` when CRIU has failed.
+   */
+  "destination.staged": method(
+    "none",
+    migration,
+    z.object({ pages: uint, reason: z.nullable(z.string().check(z.maxLength(4096))) }),
   ),
   /**
    * Starts `criu page-server` for a round, or (null) for the dump of the frozen container. Pages land in a directory of their own
@@ -324,6 +338,8 @@ export const agentMethods = {
       pagesBytes: PageBytesSchema,
       commands: CommandsSchema,
       spent: z.nullable(ToolTimesSchema),
+      /** Pages of mappings that got staged memory. */
+      handedPages: uint,
     }),
   ),
   /**

@@ -12,6 +12,17 @@ export const backendChoices = ["auto", "remap", "copy"] as const;
 export const BackendChoiceSchema = z.enum(backendChoices);
 export type BackendChoice = z.infer<typeof BackendChoiceSchema>;
 
+/**
+ * When the destination's memory is faulted in: `eager`, while the container stands still; `staged`, most of it before that, to be
+ * handed over to the restored tasks. `auto` takes what the measured costs say.
+ */
+export const strategies = ["eager", "staged"] as const;
+export const StrategySchema = z.enum(strategies);
+export type Strategy = z.infer<typeof StrategySchema>;
+export const strategyChoices = ["auto", ...strategies] as const;
+export const StrategyChoiceSchema = z.enum(strategyChoices);
+export type StrategyChoice = z.infer<typeof StrategyChoiceSchema>;
+
 export const timeoutActions = ["cancel", "proceed"] as const;
 export type TimeoutAction = (typeof timeoutActions)[number];
 
@@ -20,6 +31,8 @@ export const MigrationRequestSchema = z.object({
   to: z.string(),
   method: MigrationMethodSchema,
   backend: BackendChoiceSchema,
+  /** Of a warp; the other methods have none. */
+  strategy: z._default(StrategyChoiceSchema, "auto"),
   dryRun: z.boolean(),
   /** Limit for the whole migration up to the commit, ms; null for the default. */
   timeoutMs: z.nullable(z.int()),
@@ -94,6 +107,8 @@ export const MigrationReportSchema = z.object({
   method: MigrationMethodSchema,
   /** What did the work: `remap` when any page was remapped, else `copy`; null for methods that exchange nothing. */
   backend: z.nullable(z.enum(["remap", "copy"])),
+  /** How a warp had the destination's memory faulted in; null for the other methods, and before it was chosen. */
+  strategy: z._default(z.nullable(StrategySchema), null),
   outcome: z.enum(["committed", "aborted", "refused"]),
   error: z.nullable(
     z.object({
@@ -134,6 +149,9 @@ export const MigrationReportSchema = z.object({
     /** Page contents that crossed the VMs' network; a page that was sent in several rounds counts each time. */
     network_bytes: z._default(count, 0),
     extents: count,
+    /** Faulted in before the freeze, and of mappings that got such memory; of the latter not every page need have been. */
+    staged_pages: z._default(count, 0),
+    handed_pages: z._default(count, 0),
   }),
   /** Method precopy: the rounds before the freeze, in order. */
   rounds: z._default(z.array(z.object({ bytes: count, time_ms: ms })), []),

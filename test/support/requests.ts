@@ -7,6 +7,7 @@ export const moveWeb = (changes: Partial<MigrationRequest> = {}): MigrationReque
   to: "vm-b",
   method: "warp",
   backend: "auto",
+  strategy: "auto",
   dryRun: false,
   timeoutMs: null,
   maxDowntimeMs: null,

@@ -9,14 +9,17 @@ import {
   SLOWEST_BYTES_PER_MS,
   type Toolset,
 } from "../../protocol/agent.js";
+import type { StagedMapping } from "../../protocol/stage.js";
 import { mountRoot } from "../containers/bundle.js";
 import { tasksOf } from "../containers/cgroup.js";
 import { createContainer } from "../containers/lifecycle.js";
 import { claimName, loadSpec } from "../containers/store.js";
+import { exists } from "../files.js";
 import { jobStatus, startShim } from "../job.js";
 import { log, timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
+import { pollUntil } from "../process.js";
 import { toolEnvironment } from "../quick-tools.js";
 import { unpack } from "../rootfs.js";
 import { keepForAdoption } from "./adopt.js";
@@ -31,10 +34,13 @@ import { heldBytes, pageServerEnds } from "./page-server.js";
 import { byTask } from "./pages.js";
 import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, saveRecord } from "./record.js";
 import { rootsOf, type Tools } from "./source.js";
+import { linkParent, readStaging, stageEnvironment, whyNotStaged } from "./staging.js";
 import { showRoot, untilStandingBy, wasStarted } from "./stand-by.js";
 
 /** A restore without page contents takes seconds, also under emulation. */
 const RESTORE_TIMEOUT_MS = 60_000;
+/** The container still runs meanwhile: what takes longer than this is something else. */
+const STAGE_TIMEOUT_MS = 120_000;
 type Empty = Record<string, never>;
 
 /** Everything that can be made while the container still runs elsewhere. `MWARP_E_NAME_TAKEN`. */
@@ -62,7 +68,7 @@ export async function prepare(
     await claimName(spec, { migration: id });
     await Promise.all([createContainer(spec), makeHugeRoom(params.hugeBytes)]);
     if (params.tools === "quick" && params.descriptors !== null)
-      await standBy(record, params.descriptors, signal, tools);
+      await standBy(record, params.descriptors, params.stage, { signal, tools });
   } catch (error) {
     await discardDestination(record, tools);
     throw error;
@@ -76,12 +82,13 @@ export async function prepare(
 async function standBy(
   record: DestinationRecord,
   descriptors: readonly string[],
-  signal: AbortSignal,
-  tools: Tools,
+  stage: readonly StagedMapping[],
+  { signal, tools }: { signal: AbortSignal; tools: Tools },
 ): Promise<void> {
   const paths = migrationPaths(record.id);
   await writeFile(join(paths.images, "descriptors.json"), JSON.stringify(descriptors), { mode: 0o600 });
-  await startRestore(record, null, "quick");
+  const stages = stage.length > 0 && (await whyNotStaged()) === null;
+  await startRestore(record, null, "quick", stages ? await stageEnvironment(paths, stage) : {});
   const watch = new CriuWatch(paths.job);
   const ended = () => restoreFailure(record, tools, watch);
   await timed("standing by", () => untilStandingBy(record.id, tools.hooks, { signal, ended }));
@@ -91,13 +98,41 @@ async function startRestore(
   record: DestinationRecord,
   pagesFrom: PageServer | null,
   toolset: Toolset,
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<string[]> {
   const paths = migrationPaths(record.id);
   const container = containerPaths(record.name);
   const command = restoreCommand(record, container, pagesFrom);
   for (const stale of [container.pid, container.exit]) await rm(stale, { force: true });
-  await startShim(container.dir, paths.job, command, toolEnvironment(toolset, paths.images));
+  const tools = toolEnvironment(toolset, paths.images);
+  await startShim(container.dir, paths.job, command, { ...tools, ...environment });
   return command;
+}
+
+/** Memory that cannot be staged is populated as ever: never an error. */
+export async function staged(
+  params: AgentParams<"destination.staged">,
+  signal: AbortSignal,
+  tools: Tools,
+): Promise<AgentResult<"destination.staged">> {
+  const record = await destinationRecord(params.migration, "prepared");
+  const paths = migrationPaths(record.id);
+  if (!(await exists(paths.stage))) return { pages: 0, reason: await whyNotStaged() };
+  const watch = new CriuWatch(paths.job);
+  const state = await timed("staging", () =>
+    pollUntil(
+      "the memory that is staged",
+      async () => {
+        const failure = await restoreFailure(record, tools, watch);
+        if (failure !== null) throw failure;
+        const staging = await readStaging(paths);
+        return staging === null || staging.outcome === 0 ? null : staging;
+      },
+      { timeoutMs: STAGE_TIMEOUT_MS, everyMs: 20, signal },
+    ),
+  );
+  if (state.outcome > 0) return { pages: state.stagedPages, reason: null };
+  return { pages: 0, reason: `memory could not be faulted in (errno ${-state.outcome})` };
 }
 
 export async function images(
@@ -105,7 +140,9 @@ export async function images(
   context: RequestContext,
 ): Promise<Empty> {
   const record = await destinationRecord(params.migration, "prepared");
-  await receiveImages(migrationPaths(record.id).images, params.files, context.up);
+  const paths = migrationPaths(record.id);
+  await receiveImages(paths.images, params.files, context.up);
+  await linkParent(paths, params.files);
   return {};
 }
 
@@ -163,6 +200,7 @@ export async function restore(
     pagesBytes: await pagesBytes(paths.images),
     commands: [...lazy, command],
     spent: hook.spent,
+    handedPages: (await readStaging(paths))?.handedPages ?? 0,
   };
 }
 

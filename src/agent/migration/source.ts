@@ -35,6 +35,7 @@ import { mustBeFree } from "./inspect.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
 import { releaseSource } from "./source-end.js";
+import { stageable } from "./stageable.js";
 import {
   endForgottenDumps,
   externalDescriptors,
@@ -80,6 +81,16 @@ async function startDump(record: SourceRecord, pages: PageRoute, toolset: Toolse
   const command = checkpointCommand(record, pages);
   await startJob(paths.job, command, toolEnvironment(toolset, paths.images));
   return command;
+}
+
+/** Its tasks as they are now: those of the record may be old. */
+export async function stageableMemory(
+  params: AgentParams<"source.stageable">,
+  tools: Tools,
+): Promise<AgentResult<"source.stageable">> {
+  const record = await sourceRecord(params.migration, "prepared");
+  const tasks = await tasksOf(containerPaths(record.name).cgroup);
+  return { mappings: await timed("stageable", () => stageable(tasks, tools.helper)) };
 }
 
 /** `MWARP_E_DUMP` with the error lines of runc and CRIU when they have failed. */

@@ -131,7 +131,7 @@ export class ApplicationSession implements AsyncDisposable {
   async #move(method: MigrationMethod, to: string): Promise<MigrationReport> {
     const { daemon, backend, signal, application } = this.#settings;
     const container = containerName(application);
-    const report = await migrate(daemon, { container, to, method, backend }, signal);
+    const report = await migrate(daemon, { container, to, method, backend, strategy: "auto" }, signal);
     if (report.outcome === "committed") {
       this.#vm = to;
       return report;

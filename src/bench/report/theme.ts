@@ -9,6 +9,8 @@ type Shades = readonly [light: string, dark: string];
 
 const methodShades: Readonly<Record<Variant, Shades>> = {
   warp: ["#0072b2", "#56b4e9"],
+  "warp, eager": ["#4a6fa5", "#8fb4e8"],
+  "warp, staged": ["#003f9e", "#7aa2ff"],
   "warp, remap": ["#004c78", "#a5d8f7"],
   "warp, copy": ["#a8578a", "#e09cc6"],
   cold: ["#c24f00", "#f08a4b"],

@@ -64,6 +64,11 @@ export const registerBench: Register = (program, session) => {
       listOf(choice("warp", "cold", "precopy", "postcopy")),
     )
     .option("--backend <list>", "of method warp: auto, remap, copy", listOf(choice("auto", "remap", "copy")))
+    .option(
+      "--strategy <list>",
+      "of method warp: auto, eager, staged",
+      listOf(choice("auto", "eager", "staged")),
+    )
     .option("--rounds <count>", "repetitions of each measurement", parseCount(1))
     .option("--seed <number>", "makes the order of a run again", parseCount(0))
     .option("--output <file>", "file of results (default: results/TIME-SUITE.jsonl)")

@@ -5,6 +5,7 @@ import type {
   BackendChoice,
   MigrationMethod,
   MigrationRequest,
+  StrategyChoice,
   TimeoutAction,
 } from "../../protocol/migration.js";
 import { formatBytes } from "../output/format.js";
@@ -15,6 +16,7 @@ interface MigrateOptions {
   readonly to: string;
   readonly method: MigrationMethod;
   readonly backend: BackendChoice;
+  readonly strategy: StrategyChoice;
   readonly dryRun?: true;
   readonly detach?: true;
   readonly quiet?: true;
@@ -39,6 +41,14 @@ export const registerMigrate: Register = (program, session) => {
     .addOption(
       new Option("--backend <backend>", "how memory changes owner; auto chooses per extent")
         .choices(["auto", "remap", "copy"])
+        .default("auto"),
+    )
+    .addOption(
+      new Option(
+        "--strategy <strategy>",
+        "when the destination makes room in memory: eager while the container stands still, staged before that; auto chooses by cost",
+      )
+        .choices(["auto", "eager", "staged"] satisfies StrategyChoice[])
         .default("auto"),
     )
     .option("--dry-run", "print what would be done, or every reason why not")
@@ -70,6 +80,7 @@ export const registerMigrate: Register = (program, session) => {
         to: options.to,
         method: options.method,
         backend: options.backend,
+        strategy: options.strategy,
         dryRun: options.dryRun === true,
         timeoutMs: options.timeout ?? null,
         maxDowntimeMs: options.maxDowntime ?? null,

@@ -16,6 +16,7 @@ import {
 import type { Connection } from "../../protocol/connection.js";
 import type { GuestInfo } from "../../protocol/guest-info.js";
 import type { MigrationMethod, MigrationRequest } from "../../protocol/migration.js";
+import type { StagedMapping } from "../../protocol/stage.js";
 import type { WarpTable } from "../../warp/table.js";
 import { ChunkCollector, inChunks } from "../chunks.js";
 import type { MigrationClock } from "../clock.js";
@@ -23,6 +24,7 @@ import type { DeadMan } from "../dead-man.js";
 import type { Checked } from "../preflight.js";
 import type { Tally } from "../report.js";
 import { deliverRootfs } from "../rootfs.js";
+import { awaitStaged, chooseStage } from "../staging.js";
 import { timedAgent } from "../timed-agent.js";
 
 export interface StepContext {
@@ -40,6 +42,8 @@ export interface StepContext {
   readonly deadMan: Pick<DeadMan, "armed">;
   /** Words to write into the restored tasks before they run; known once the skeleton was rewritten. */
   pokes: Poke[];
+  /** What the destination has faulted in before the freeze. */
+  staged: readonly StagedMapping[];
   /** Whose peers are asked to send again once the tasks run; known from the dump. */
   connections: readonly Connection[];
   /** What the committing stun found; null for methods without one. */
@@ -79,9 +83,13 @@ export async function prepareBoth(context: StepContext): Promise<void> {
   const toSource = { migration: id, name: spec.name, tools };
   const { descriptors } = await checked.sourceAgent.call("source.prepare", toSource, options);
   await deliverRootfs(checked.destinationAgent, spec.rootfs, checked.rootfsFile, signal);
-  const toDestination = { migration: id, spec, hugeBytes, tools, descriptors };
+  const stage = tools === "quick" ? await chooseStage(context) : [];
+  const toDestination = { migration: id, spec, hugeBytes, tools, descriptors, stage: [...stage] };
   await checked.destinationAgent.call("destination.prepare", toDestination, options);
-  if (tools === "quick") await checked.sourceAgent.call("source.standBy", { migration: id }, options);
+  await Promise.all([
+    tools === "quick" ? checked.sourceAgent.call("source.standBy", { migration: id }, options) : null,
+    stage.length > 0 ? awaitStaged(context, stage) : null,
+  ]);
   await context.deadMan.armed();
 }
 
@@ -189,6 +197,7 @@ export async function restoreDestination(
     { signal: context.signal, timeoutMs: limits.restore + bulkMs(context) },
   );
   context.clock.spentInTools(restored.spent);
+  context.tally.handed = restored.handedPages;
   for (const argv of restored.commands) context.tally.commands.push({ vm: destination.endpoint.name, argv });
   return restored;
 }

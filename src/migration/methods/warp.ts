@@ -127,7 +127,7 @@ async function dump(context: StepContext): Promise<Dumped> {
 
 /** Rewrites the skeleton on its way through the host; what it lists to be warped is what the stun must deliver. */
 async function transfer(context: StepContext, dumped: Dumped): Promise<WantedPages> {
-  const skeleton = await rewriteSkeleton(dumped.files, (runs) => readPages(context, runs));
+  const skeleton = await rewriteSkeleton(dumped.files, (runs) => readPages(context, runs), context.staged);
   context.pokes = skeleton.pokes;
   context.connections = connectionsOf(context, dumped);
   // Each of them needs a frame of its own on the destination.

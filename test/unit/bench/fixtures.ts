@@ -37,6 +37,7 @@ export const quietCell: Cell = {
   write_share: 0,
   method: "warp",
   backend: "auto",
+  strategy: "auto",
 };
 
 const noPhases: Readonly<Record<Phase, number>> = {
@@ -79,6 +80,7 @@ export function report(facts: MoveFacts = {}): MigrationReport {
     to: "vm-b",
     method: cell.method,
     backend: warp ? (cell.backend === "copy" ? "copy" : "remap") : null,
+    strategy: null,
     outcome: "committed",
     error: null,
     startedAt: "2000-01-01T00:00:00Z",
@@ -100,6 +102,8 @@ export function report(facts: MoveFacts = {}): MigrationReport {
       channel_bytes: 200_000,
       network_bytes: warp ? 0 : cell.size,
       extents: warp ? 12 : 0,
+      staged_pages: 0,
+      handed_pages: 0,
       ...facts.memory,
     },
     rounds: facts.rounds ?? [],

@@ -3,7 +3,7 @@ import { migrate } from "../../../src/bench/migrate.js";
 import { DaemonClient } from "../../../src/daemon/client.js";
 import { containerState, FakeHost, serve } from "../daemon/fakes.js";
 
-const move = { container: "bench", to: "vm-b", method: "warp", backend: "copy" } as const;
+const move = { container: "bench", to: "vm-b", method: "warp", backend: "copy", strategy: "auto" } as const;
 
 function host(): FakeHost {
   const fake = new FakeHost("vm-a", "vm-b");

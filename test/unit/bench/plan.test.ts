@@ -109,6 +109,7 @@ describe("a plan", () => {
       write_share: 0.5,
       method: "cold",
       backend: "auto",
+      strategy: "auto",
     };
     expect(plan).toEqual({
       suite: "full",

@@ -46,7 +46,7 @@ export const application = (cell: ApplicationCell, round: number): BenchRecord =
   expected_operations: 100,
   faults: { connections_lost: 0, wrong_answers: 0 },
   report: migration(
-    { ...cell, pages: "thp", size: 4096, processes: 1, write_share: 0, backend: "auto" },
+    { ...cell, pages: "thp", size: 4096, processes: 1, write_share: 0, backend: "auto", strategy: "auto" },
     round,
   ).report,
 });
@@ -71,6 +71,7 @@ export const migration = (cell: Cell, round: number, totalMs = 500): MigrationRe
     to: "vm-b",
     method: cell.method,
     backend: cell.method === "warp" ? "remap" : null,
+    strategy: null,
     outcome: "committed",
     error: null,
     startedAt: "2026-11-26T12:00:00.000Z",
@@ -94,6 +95,8 @@ export const migration = (cell: Cell, round: number, totalMs = 500): MigrationRe
       channel_bytes: 20_000,
       network_bytes: 0,
       extents: 4,
+      staged_pages: 0,
+      handed_pages: 0,
     },
     rounds: [],
     commands: [],

@@ -1,0 +1,184 @@
+/* The calls of CRIU that this library stands in for; see handover.h. */
+#include "handover.h"
+
+#include <linux/sched.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define EXPORTED __attribute__((visibility("default")))
+
+#define PREMAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
+
+/* The task that this process is to become. */
+static const struct task *task;
+/* Its area for premapped mappings. */
+static char *area;
+static size_t area_bytes;
+/* The next of its mappings that CRIU is expected to premap. */
+static size_t next;
+
+__attribute__((constructor)) static void begin(void)
+{
+    const char *list = getenv("MWARP_STAGE");
+
+    /* What CRIU starts is to begin without us. */
+    unsetenv("LD_PRELOAD");
+    if (list) stage_all(list);
+    unsetenv("MWARP_STAGE");
+}
+
+static bool is_not_below(pid_t pid, pid_t child) { return !plan_descends(pid, child); }
+
+static void forked(pid_t child)
+{
+    task = plan_task(child);
+    area = NULL;
+    next = 0;
+    stage_after_fork(true, plan_descends, child);
+}
+
+/* criu/clone-noasan.c, clone3_with_pid_noasan: the only clone3 by which a task of the container comes to be. */
+static long fork_task(struct clone_args *arguments, size_t size)
+{
+    static bool planned;
+    pid_t child = arguments->set_tid_size > 0 ? *(pid_t *)(uintptr_t)arguments->set_tid : 0;
+    long result;
+
+    /* The list comes with the images, long after CRIU was started; the first task may be in another mount namespace. */
+    if (!planned && getenv("MWARP_IMAGES")) plan_read(getenv("MWARP_IMAGES"));
+    planned = true;
+    stage_before_fork();
+    result = raw_call(SYS_clone3, (long)arguments, (long)size, 0, 0, 0, 0);
+    if (result == 0)
+        forked(child);
+    else
+        stage_after_fork(result > 0, is_not_below, child);
+    return result;
+}
+
+EXPORTED long syscall(long number, ...)
+{
+    long arguments[6];
+    va_list list;
+
+    va_start(list, number);
+    for (int i = 0; i < 6; i++) arguments[i] = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_clone3 && stage_any() && (size_t)arguments[1] >= CLONE_ARGS_SIZE_VER1 &&
+        (((struct clone_args *)arguments[0])->flags & CLONE_VM) == 0)
+        return fork_task((struct clone_args *)arguments[0], (size_t)arguments[1]);
+    return raw_call(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
+
+/* criu/mem.c, prepare_mappings. As far from a 2 MiB boundary as suits the task's largest mapping. */
+static void *reserve_area(size_t bytes)
+{
+    size_t room = bytes + HUGE_PAGES * PAGE, head;
+    char *at = raw_mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (at == MAP_FAILED) return at;
+    head = (task->phase - (uintptr_t)at / PAGE) % HUGE_PAGES * PAGE;
+    if (head > 0) raw_munmap(at, head);
+    raw_munmap(at + head + bytes, room - head - bytes);
+    area = at + head;
+    area_bytes = bytes;
+    return area;
+}
+
+/* criu/mem.c, premap_private_vma: mappings come in the order of their addresses. */
+static void note_premapped(char *at, size_t bytes)
+{
+    struct mapping *mappings = plan_mappings(task);
+    uint64_t place = (uint64_t)(at - area) / PAGE;
+
+    while (next < task->mappings && mappings[next].place < place) next++;
+    if (next < task->mappings && mappings[next].place == place && mappings[next].pages * PAGE == bytes)
+        mappings[next].at = at;
+}
+
+/*
+ * A huge page that is moved to where it does not lie as before is taken apart, and on some kernels its pages lose their dirty bits
+ * so (6.1, __split_huge_pmd_locked). The host takes only dirty ones for pages that this guest has written.
+ */
+static void write_again(char *at, size_t pages)
+{
+    static unsigned char present[16 * HUGE_PAGES];
+
+    for (size_t done = 0, count; done < pages; done += count) {
+        count = pages - done < sizeof present ? pages - done : sizeof present;
+        if (mincore(at + done * PAGE, count * PAGE, present) != 0) return;
+        for (size_t i = 0; i < count; i++)
+            if (present[i] & 1) *(volatile char *)(at + (done + i) * PAGE) = 0;
+    }
+}
+
+static void take(const struct mapping *mapping)
+{
+    size_t bytes = mapping->pages * PAGE;
+    char *from = stage_of(mapping->stage)->at + mapping->offset * PAGE;
+
+    plan_drop(mapping, from);
+    if (madvise(from, bytes, MADV_DOFORK) != 0) return;
+    if (raw_mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, mapping->at) != mapping->at) return;
+    if (((uintptr_t)from ^ (uintptr_t)mapping->at) / PAGE % HUGE_PAGES != 0) write_again(mapping->at, mapping->pages);
+    stage_taken(mapping->pages);
+}
+
+/*
+ * criu/cr-restore.c, sigreturn_restore: all tasks have been forked, and this one is about to become what it was. CRIU has chosen a
+ * place for its last code where nothing was mapped: nothing new may be from here on.
+ */
+static void take_all(void)
+{
+    struct mapping *mappings = plan_mappings(task);
+    bool usable[MAX_STAGES] = {false};
+
+    for (int i = 0; i < MAX_STAGES; i++) usable[i] = stage_of(i) && stage_of(i)->pid == task->pid && stage_settle(i);
+    for (size_t i = 0; i < task->mappings; i++)
+        if (mappings[i].at && usable[mappings[i].stage]) take(&mappings[i]);
+    task = NULL;
+}
+
+static bool in_area(const char *at) { return area && at >= area && at < area + area_bytes; }
+
+static void *map(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+    bool fixed = (flags & PREMAP_FLAGS) == PREMAP_FLAGS;
+    void *result;
+
+    if (task && !area && !at && protection == PROT_NONE && flags == (MAP_PRIVATE | MAP_ANONYMOUS)) return reserve_area(bytes);
+    result = raw_mmap(at, bytes, protection, flags, fd, offset);
+    if (!task || !area || !fixed || result != at) return result;
+    if (in_area(at))
+        note_premapped(at, bytes);
+    else
+        take_all();
+    return result;
+}
+
+EXPORTED void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+    return map(at, bytes, protection, flags, fd, offset);
+}
+
+EXPORTED void *mmap64(void *at, size_t bytes, int protection, int flags, int fd, off64_t offset)
+{
+    return map(at, bytes, protection, flags, fd, offset);
+}
+
+/* A mapping that a task may share with its parent was premapped there, and is moved out of what it inherited. */
+EXPORTED void *mremap(void *from, size_t old_bytes, size_t bytes, int flags, ...)
+{
+    void *to, *result;
+    va_list list;
+
+    va_start(list, flags);
+    to = flags & MREMAP_FIXED ? va_arg(list, void *) : NULL;
+    va_end(list);
+    result = raw_mremap(from, old_bytes, bytes, flags, to);
+    if (task && result != MAP_FAILED && in_area(result)) note_premapped(result, bytes);
+    return result;
+}

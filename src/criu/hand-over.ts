@@ -1,0 +1,135 @@
+/**
+ * Decides which mappings of the restored tasks get memory that was staged before the freeze, and writes the list that says so to the
+ * library in CRIU (native/criu/plan.c). Nothing depends on it for being right: what is handed over is zero, like what it replaces.
+ */
+import type { StagedMapping } from "../protocol/stage.js";
+import { PAGES_PER_HUGE } from "../units.js";
+import type { DumpedTask, Mapping } from "./tasks.js";
+
+interface Span {
+  readonly page: number;
+  readonly pages: number;
+}
+
+/** What is known of a task once its pages are planned: those that are listed in its pagemap, and of them those that are warped. */
+export interface PlannedTask {
+  readonly task: DumpedTask;
+  /** Both ascending, without overlap. */
+  readonly listed: readonly Span[];
+  readonly wanted: readonly Span[];
+}
+
+/** `place`: pages from the start of the task's area for premapped mappings. */
+interface Placed {
+  readonly mapping: Mapping;
+  readonly place: number;
+}
+
+interface Given extends Placed {
+  /** Its number in the list of what was staged. */
+  readonly stage: number;
+  readonly from: StagedMapping;
+  /** Pages of it that were faulted in. */
+  readonly ready: number;
+}
+
+/** The list; null when nothing that was staged is of use. */
+export function handOverList(
+  planned: readonly PlannedTask[],
+  staged: readonly StagedMapping[],
+): string | null {
+  const given = planned.map((plan) => ({ plan, mappings: giveAll(plan, staged) }));
+  if (given.every(({ mappings }) => mappings.length === 0)) return null;
+  const lines = given.flatMap(({ plan, mappings }) => {
+    const { nsPid, parentPid } = plan.task;
+    return [
+      `task ${nsPid} ${parentPid} ${phaseOf(mappings)}`,
+      ...mappings.flatMap((one) => lineOf(one, plan)),
+    ];
+  });
+  return `${lines.join("\n")}\n`;
+}
+
+function giveAll(plan: PlannedTask, staged: readonly StagedMapping[]): Given[] {
+  return place(plan.task.mappings ?? []).flatMap((placed) => {
+    if (!canBeReplaced(placed.mapping, plan)) return [];
+    const best = bestStage(placed, plan.task.nsPid, staged);
+    return best === null ? [] : [best];
+  });
+}
+
+/** criu/mem.c, prepare_mm_pid and premap_private_vma: private mappings side by side, in the order of their addresses. */
+function place(mappings: readonly Mapping[]): Placed[] {
+  let next = 0;
+  return mappings
+    .filter(({ premapped }) => premapped !== "not")
+    .map((mapping) => {
+      const at = next;
+      // One page more for a token of the shadow stack.
+      next += mapping.endPage - mapping.page + (mapping.premapped === "with a page more" ? 1 : 0);
+      return { mapping, place: at };
+    });
+}
+
+/** Read and written, of the plainest kind, and CRIU brings none of its pages: they would be lost with what is replaced. */
+function canBeReplaced(mapping: Mapping, { listed, wanted }: PlannedTask): boolean {
+  return mapping.replaceable !== null && pagesIn(listed, mapping) === pagesIn(wanted, mapping);
+}
+
+function bestStage(placed: Placed, nsPid: number, staged: readonly StagedMapping[]): Given | null {
+  const { page, endPage, replaceable } = placed.mapping;
+  let best: Given | null = null;
+  for (const [stage, from] of staged.entries()) {
+    const holds = from.page <= page && endPage <= from.page + from.pages;
+    if (from.nsPid !== nsPid || from.commit !== replaceable || !holds) continue;
+    const ready = pagesIn(from.fills, placed.mapping);
+    if (ready > (best?.ready ?? 0)) best = { ...placed, stage, from, ready };
+  }
+  return best;
+}
+
+/** The largest keeps its huge pages in one piece when it is premapped as it lies in the end, within 2 MiB. */
+function phaseOf(given: readonly Given[]): number {
+  const [largest] = given.toSorted((a, b) => b.ready - a.ready);
+  if (largest === undefined) return 0;
+  const phase = (largest.mapping.page - largest.place) % PAGES_PER_HUGE;
+  return phase < 0 ? phase + PAGES_PER_HUGE : phase;
+}
+
+function lineOf({ mapping, place: at, stage, from }: Given, { wanted }: PlannedTask): string[] {
+  const { page, endPage } = mapping;
+  const ready = clip(from.fills, page, endPage);
+  const drops = subtract(ready, clip(wanted, page, endPage));
+  return [
+    `vma ${at} ${endPage - page} ${stage} ${page - from.page}`,
+    ...drops.map((drop) => `drop ${drop.page - page} ${drop.pages}`),
+  ];
+}
+
+function clip(spans: readonly Span[], page: number, endPage: number): Span[] {
+  return spans.flatMap((span) => {
+    const start = Math.max(span.page, page);
+    const end = Math.min(span.page + span.pages, endPage);
+    return end > start ? [{ page: start, pages: end - start }] : [];
+  });
+}
+
+const pagesIn = (spans: readonly Span[], { page, endPage }: Mapping): number =>
+  clip(spans, page, endPage).reduce((sum, { pages }) => sum + pages, 0);
+
+/** What of `spans` is not in `others`; both ascending. */
+function subtract(spans: readonly Span[], others: readonly Span[]): Span[] {
+  const rest: Span[] = [];
+  let next = 0;
+  for (const span of spans) {
+    const end = span.page + span.pages;
+    let at = span.page;
+    while (next < others.length && others[next]!.page + others[next]!.pages <= at) next++;
+    for (let i = next; i < others.length && others[i]!.page < end; i++) {
+      if (others[i]!.page > at) rest.push({ page: at, pages: others[i]!.page - at });
+      at = Math.max(at, others[i]!.page + others[i]!.pages);
+    }
+    if (at < end) rest.push({ page: at, pages: end - at });
+  }
+  return rest;
+}
