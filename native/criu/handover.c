@@ -30,14 +30,18 @@ __attribute__((constructor)) static void begin(void)
     unsetenv("MWARP_STAGE");
 }
 
-static bool is_not_below(pid_t pid, pid_t child) { return !plan_descends(pid, child); }
-
-static void forked(pid_t child)
+/* What a child is still to inherit that is yet to be forked. CRIU itself forks the first task only. */
+static bool is_for_another(pid_t owner, pid_t child)
 {
+    return task && plan_descends(owner, task->pid) && !plan_descends(owner, child);
+}
+
+static void begin_task(pid_t child)
+{
+    stage_after_fork(plan_descends, child);
     task = plan_task(child);
     area = NULL;
     next = 0;
-    stage_after_fork(true, plan_descends, child);
 }
 
 /* criu/clone-noasan.c, clone3_with_pid_noasan: the only clone3 by which a task of the container comes to be. */
@@ -48,14 +52,16 @@ static long fork_task(struct clone_args *arguments, size_t size)
     long result;
 
     /* The list comes with the images, long after CRIU was started; the first task may be in another mount namespace. */
-    if (!planned && getenv("MWARP_IMAGES")) plan_read(getenv("MWARP_IMAGES"));
+    if (!planned && (!getenv("MWARP_IMAGES") || plan_read(getenv("MWARP_IMAGES")) < 0)) stage_release();
     planned = true;
     stage_before_fork();
     result = raw_call(SYS_clone3, (long)arguments, (long)size, 0, 0, 0, 0);
     if (result == 0)
-        forked(child);
+        begin_task(child);
+    else if (result > 0)
+        stage_after_fork(is_for_another, child);
     else
-        stage_after_fork(result > 0, is_not_below, child);
+        stage_not_forked();
     return result;
 }
 

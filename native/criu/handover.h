@@ -95,7 +95,10 @@ const struct stage *stage_of(int index);
  * hold it for good. Afterwards both sides let go of what is not `wanted`, by whose it is.
  */
 void stage_before_fork(void);
-void stage_after_fork(bool forked, bool (*wanted)(pid_t pid, pid_t task), pid_t task);
+void stage_after_fork(bool (*wanted)(pid_t owner, pid_t child), pid_t child);
+void stage_not_forked(void);
+/* Lets go of all. */
+void stage_release(void);
 /* Waits until nobody else has a piece, and makes its pages writable. False when it cannot be used. */
 bool stage_settle(int index);
 void stage_taken(uint64_t pages);

@@ -136,11 +136,7 @@ int stage_all(const char *list)
     error = state ? parse(file, wishes) : -EIO;
     fclose(file);
     for (int i = 0; i < stage_count && error == 0; i++) error = fill(&stages[i], wishes[i]);
-    if (error < 0) {
-        for (int i = 0; i < stage_count; i++)
-            if (stages[i].at) release(i);
-        stage_count = 0;
-    }
+    if (error < 0) stage_release();
     if (state) atomic_store(&state->outcome, error < 0 ? error : 1);
     return error;
 }
@@ -154,16 +150,31 @@ void stage_before_fork(void)
     }
 }
 
-void stage_after_fork(bool forked, bool (*wanted)(pid_t pid, pid_t task), pid_t task)
+void stage_after_fork(bool (*wanted)(pid_t owner, pid_t child), pid_t child)
 {
     for (int i = 0; i < stage_count; i++) {
         if (!stages[i].at) continue;
-        if (!forked) atomic_fetch_sub(&state->holders[i], 1);
-        if (forked && !wanted(stages[i].pid, task))
-            release(i);
-        else
+        if (wanted(stages[i].pid, child))
             advise(stages[i].at, stages[i].pages * PAGE, MADV_DONTFORK);
+        else
+            release(i);
     }
+}
+
+void stage_not_forked(void)
+{
+    for (int i = 0; i < stage_count; i++) {
+        if (!stages[i].at) continue;
+        advise(stages[i].at, stages[i].pages * PAGE, MADV_DONTFORK);
+        atomic_fetch_sub(&state->holders[i], 1);
+    }
+}
+
+void stage_release(void)
+{
+    for (int i = 0; i < stage_count; i++)
+        if (stages[i].at) release(i);
+    stage_count = 0;
 }
 
 /* Pages that were shared over a fork are write-protected; whoever has them alone gets them back at the first write. */

@@ -8,6 +8,7 @@
  *   mwarp-guest pages                           resident helper of the agent on stdin and stdout (pages.c)
  *   mwarp-guest relay PORT                     carries bytes between the agent and its port (relay.c)
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
+ *   mwarp-guest fault-costs                     what it takes to fault memory in (faults.c)
  *   mwarp-guest tcp-receive, tcp-send           speed of the VMs' network (tcp.c)
  *   mwarp-guest criu-version CRIU FILE          keeps what a CRIU says of its version (tools.c)
  *   criu, tar                                   quick ones before the stock ones (tools.c, swrk.c)
@@ -60,10 +61,11 @@ int cgroup_kill(const char *path, int timeout_ms);
 int64_t populate(pid_t pid, const struct page_run *runs, size_t count);
 
 /*
- * blocks.c: of the runs, those blocks of 2 MiB of which every page is present and private, joined where they lie side by side.
- * Answers with their number, at most `room`, or a negative errno.
+ * present.c: of the runs, those parts of at least `least` pages of which every page is present and private. Answers with their
+ * number, at most `room`, or a negative errno.
  */
-int64_t whole_blocks(pid_t pid, const struct page_run *runs, size_t count, struct page_run *blocks, size_t room);
+int64_t present_runs(pid_t pid, const struct page_run *runs, size_t count, uint64_t least, struct page_run *found,
+                     size_t room);
 
 /* sockets.c: lines "FD PROTOCOL" into `text`; answers with their bytes or a negative errno. */
 int64_t socket_kinds(pid_t pid, char *text, size_t size);
@@ -131,6 +133,7 @@ int lazy_main(int argc, char **argv);
 int pages_main(void);
 int relay_main(int argc, char **argv);
 int symbols_main(int count, char **names);
+int fault_costs_main(void);
 int tcp_receive_main(int argc, char **argv);
 int tcp_send_main(int argc, char **argv);
 int criu_main(int argc, char **argv);

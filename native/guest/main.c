@@ -21,11 +21,12 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "pages") == 0) return pages_main();
     if (argc > 1 && strcmp(argv[1], "relay") == 0) return relay_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "symbols") == 0) return symbols_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "fault-costs") == 0) return fault_costs_main();
     if (argc > 1 && strcmp(argv[1], "tcp-receive") == 0) return tcp_receive_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "tcp-send") == 0) return tcp_send_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
     fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | "
-                    "lazy JOB CGROUP -- CRIU... | pages | relay PORT | symbols NAME... | "
+                    "lazy JOB CGROUP -- CRIU... | pages | relay PORT | symbols NAME... | fault-costs | "
                     "tcp-receive PORT | tcp-send ADDRESS PORT BYTES | criu-version CRIU FILE | action\n");
     return 2;
 }

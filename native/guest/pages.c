@@ -3,7 +3,7 @@
  * stands still. Requests on stdin, answers on stdout, one at a time, all little-endian.
  *
  *   request: u32 operation, u32 argument (mostly a pid), u32 count, u32 bytes | `bytes` of body
- *   answer:  i32 0 or negative errno, u32 0, u64 value | for READ, SOCKETS, BLOCKS: `value` bytes
+ *   answer:  i32 0 or negative errno, u32 0, u64 value | for READ, SOCKETS, PRESENT: `value` bytes
  *
  *   POPULATE  body: count x {u64 address, u64 pages}; value: pages touched
  *   READ      the same body; answers of up to one buffer each, the last with value 0
@@ -15,7 +15,7 @@
  *   UNMOUNT   body: target
  *   SOCKETS   answer as for READ, in one piece: text of socket_kinds
  *   BIND      body: source, NUL, target
- *   BLOCKS    body as for READ; answer as for SOCKETS: {u64 address, u64 pages} of each run of whole_blocks
+ *   PRESENT   body as for READ; answer as for SOCKETS: {u64 address, u64 pages} of each of present_runs
  *   WAKE      body: count x struct connection, namespace path; value: connections whose peer was told
  */
 #include "guest.h"
@@ -32,8 +32,10 @@
 #define BUFFER_BYTES   (256U * 1024)
 #define MAX_BODY_BYTES (64U * 1024 * 1024)
 #define PAGE           4096ULL
+/* Shorter runs of present pages are not told of: each is a line in a list and a call. */
+#define LEAST_PAGES 16
 
-enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, BLOCKS };
+enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, PRESENT };
 
 struct request {
     uint32_t operation, argument, count, bytes;
@@ -154,14 +156,14 @@ static int send_socket_kinds(uint32_t pid)
     return write_all(STDOUT_FILENO, buffer, (size_t)bytes);
 }
 
-static int send_blocks(uint32_t pid, const struct page_run *runs, size_t count)
+static int send_present(uint32_t pid, const struct page_run *runs, size_t count)
 {
-    struct page_run *blocks = (struct page_run *)(void *)buffer;
-    int64_t found = whole_blocks((pid_t)pid, runs, count, blocks, sizeof buffer / sizeof *blocks);
-    int error = reply(found < 0 ? found : found * (int64_t)sizeof *blocks);
+    struct page_run *present = (struct page_run *)(void *)buffer;
+    int64_t found = present_runs((pid_t)pid, runs, count, LEAST_PAGES, present, sizeof buffer / sizeof *present);
+    int error = reply(found < 0 ? found : found * (int64_t)sizeof *present);
 
     if (error < 0 || found <= 0) return error;
-    return write_all(STDOUT_FILENO, buffer, (size_t)found * sizeof *blocks);
+    return write_all(STDOUT_FILENO, buffer, (size_t)found * sizeof *present);
 }
 
 static int run_announce(const char *body, size_t bytes)
@@ -183,7 +185,7 @@ static int64_t run_wake(const struct request *request, const char *body)
 
 static int serve(const struct request *request, const char *body)
 {
-    bool runs = request->operation <= POKE || request->operation == BLOCKS;
+    bool runs = request->operation <= POKE || request->operation == PRESENT;
 
     if (runs && (uint64_t)request->count * sizeof(struct page_run) != request->bytes) return reply(-EINVAL);
     switch (request->operation) {
@@ -205,8 +207,8 @@ static int serve(const struct request *request, const char *body)
                                                                                                    : 0);
     case BIND:
         return reply(mount(body, second_string(body, request->bytes), NULL, MS_BIND, NULL) < 0 ? -errno : 0);
-    case BLOCKS:
-        return send_blocks(request->argument, (const void *)body, request->count);
+    case PRESENT:
+        return send_present(request->argument, (const void *)body, request->count);
     case WAKE:
         return reply(run_wake(request, body));
     case UNMOUNT:

@@ -19,7 +19,7 @@ const operations = {
   sockets: 9,
   bind: 10,
   wake: 11,
-  blocks: 12,
+  present: 12,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -71,11 +71,11 @@ export class Helper {
     return this.#simple("populate", pid, runs.length, encodeRuns(runs));
   }
 
-  /** Of the runs, the blocks of 2 MiB that a running task has in use to the last page, joined; see native/guest/blocks.c. */
-  wholeBlocks(pid: number, runs: readonly PageRun[]): Promise<PageSpan[]> {
+  /** Of the runs, those parts of 16 pages and more that a task has in memory, private and to the last page; see native/guest/present.c. */
+  presentRuns(pid: number, runs: readonly PageRun[]): Promise<PageSpan[]> {
     return this.#exclusive(async () => {
-      this.#request("blocks", pid, runs.length, encodeRuns(runs));
-      const { value } = await this.#answer("blocks");
+      this.#request("present", pid, runs.length, encodeRuns(runs));
+      const { value } = await this.#answer("present");
       return decodeSpans(await this.#take(value));
     });
   }

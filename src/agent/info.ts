@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { hostname, release } from "node:os";
 import { AGENT_PROTOCOL_VERSION } from "../protocol/agent.js";
 import type { GuestInfo } from "../protocol/guest-info.js";
+import { faultCosts } from "./fault-costs.js";
 import { readIfThere } from "./files.js";
 import { kernelFacts } from "./kernel/facts.js";
 import { run } from "./process.js";
@@ -59,7 +60,7 @@ async function thpMode(): Promise<string> {
 
 /** Starts what takes long, so that the first `hello` finds it done. */
 export async function warmUp(): Promise<void> {
-  await Promise.all([kernelFacts(), toolVersions()]);
+  await Promise.all([kernelFacts(), toolVersions(), faultCosts()]);
 }
 
 export async function guestInfo(): Promise<GuestInfo> {
@@ -76,6 +77,7 @@ export async function guestInfo(): Promise<GuestInfo> {
     memAvailableBytes: sizes.get("MemAvailable") ?? 0,
     swapTotalBytes: sizes.get("SwapTotal") ?? 0,
     transparentHugepages: await thpMode(),
+    faultCosts: await faultCosts(),
     cpuFlags: await cpuFlags(),
     signalFrameBytes: await signalFrameBytes(),
     directMapBase: facts.directMapBase,

@@ -1,35 +1,33 @@
 /** Strategy `staged`: what the destination is to have faulted in before the freeze, and whether that is worth it. */
+import type { FaultCosts, GuestInfo } from "../protocol/guest-info.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import type { StagedMapping } from "../protocol/stage.js";
-import { MIB, PAGE_BYTES } from "../units.js";
-import type { MigrationClock } from "./clock.js";
+import { MIB, PAGE_BYTES, PAGES_PER_HUGE } from "../units.js";
 import type { Checked } from "./preflight.js";
 import type { Tally } from "./report.js";
 
 /** Time limits, ms. Nobody stands still meanwhile. */
 const LOOK_MS = 30_000;
 const STAGE_MS = 150_000;
-/** Less is populated sooner than it is handed over. */
-const LEAST_BYTES = 8 * MIB;
+/** CRIU itself, which is in the container's cgroup while it stages. */
+const CRIU_BYTES = 32 * MIB;
+/** CRIU maps all private memory of a task at another place first when any of it is handed over; a program has so many mappings. */
+const MAPPINGS_OF_A_TASK = 100;
 
 /** What is needed of a migration's context. */
 interface Context {
   readonly id: string;
   readonly checked: Checked;
   readonly signal: AbortSignal;
-  readonly request: Pick<MigrationRequest, "strategy" | "method">;
-  readonly tally: Tally;
-  readonly clock: MigrationClock;
+  readonly request: Pick<MigrationRequest, "strategy">;
+  readonly tally: Pick<Tally, "strategy" | "staged">;
   readonly onNote: (message: string) => void;
   staged: readonly StagedMapping[];
 }
 
-export const fillPages = (mappings: readonly StagedMapping[]): number =>
-  mappings.reduce((sum, { fills }) => sum + fills.reduce((pages, fill) => pages + fill.pages, 0), 0);
-
-/** What is to be staged; none when everything is to be populated. */
+/** What is to be staged; none when everything is to be populated while the container stands still. */
 export async function chooseStage(context: Context): Promise<readonly StagedMapping[]> {
-  const { request, checked, tally } = context;
+  const { request, checked, tally, onNote } = context;
   tally.strategy = "eager";
   if (request.strategy === "eager") return [];
   const { mappings } = await checked.sourceAgent.call(
@@ -37,9 +35,61 @@ export async function chooseStage(context: Context): Promise<readonly StagedMapp
     { migration: context.id },
     { signal: context.signal, timeoutMs: LOOK_MS },
   );
-  const worth = request.strategy === "staged" || fillPages(mappings) * PAGE_BYTES >= LEAST_BYTES;
-  return worth ? mappings : [];
+  const why = whyNot(mappings, checked);
+  if (why !== null) {
+    if (request.strategy === "staged") onNote(`nothing is staged: ${why}`);
+    return [];
+  }
+  if (request.strategy === "staged") return mappings;
+  const { eagerMs, stagedMs } = predict(mappings, checked.destinationInfo);
+  return stagedMs < eagerMs ? mappings : [];
 }
+
+/** Null when nothing speaks against it. */
+function whyNot(
+  mappings: readonly StagedMapping[],
+  { usage, destinationInfo }: Pick<Checked, "usage" | "destinationInfo">,
+): string | null {
+  const bytes = mappings.reduce((sum, { fills }) => sum + pagesOf(fills), 0) * PAGE_BYTES;
+  if (bytes === 0) return "the container has no private memory that could be";
+  if (destinationInfo.faultCosts === null) return "the destination's kernel cannot fault memory in ahead";
+  const { memoryLimitBytes: limit } = usage;
+  if (limit !== null && bytes + CRIU_BYTES > limit) return "the container's memory limit leaves CRIU no room";
+  return null;
+}
+
+/**
+ * What of a container's standing still either strategy is, ms: faulting its memory in; or taking what was staged back from the fork
+ * by which the tasks got it, and mapping everything twice.
+ */
+export function predict(
+  mappings: readonly StagedMapping[],
+  { faultCosts, transparentHugepages }: Pick<GuestInfo, "faultCosts" | "transparentHugepages">,
+): { eagerMs: number; stagedMs: number } {
+  if (faultCosts === null) return { eagerMs: 0, stagedMs: Number.POSITIVE_INFINITY };
+  const tasks = new Set(mappings.map(({ nsPid }) => nsPid)).size;
+  let [eagerUs, stagedUs] = [0, tasks * MAPPINGS_OF_A_TASK * faultCosts.moveUs];
+  for (const mapping of mappings) {
+    const { inUs, backUs } = costsOf(mapping, faultCosts, transparentHugepages);
+    eagerUs += pagesOf(mapping.fills) * inUs;
+    stagedUs += pagesOf(mapping.fills) * backUs;
+  }
+  return { eagerMs: eagerUs / 1000, stagedMs: stagedUs / 1000 };
+}
+
+/** Of a page, us. */
+function costsOf(
+  { hugePages }: StagedMapping,
+  { hugeUs, smallUs, takeHugeUs, takeSmallUs }: FaultCosts,
+  mode: string,
+): { inUs: number; backUs: number } {
+  const huge = mode !== "never" && (hugePages === "asked" || (hugePages === "default" && mode === "always"));
+  return huge
+    ? { inUs: hugeUs / PAGES_PER_HUGE, backUs: takeHugeUs / PAGES_PER_HUGE }
+    : { inUs: smallUs, backUs: takeSmallUs };
+}
+
+const pagesOf = (fills: StagedMapping["fills"]): number => fills.reduce((sum, { pages }) => sum + pages, 0);
 
 /** Until the destination has it, or has not: then all is populated while the container stands still, and that is said. */
 export async function awaitStaged(context: Context, mappings: readonly StagedMapping[]): Promise<void> {

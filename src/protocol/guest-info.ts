@@ -3,6 +3,21 @@ import * as z from "zod/mini";
 
 const uint = z.int().check(z.minimum(0));
 
+const us = z.number().check(z.minimum(0), z.maximum(1e9));
+
+/** Times in us. */
+export const FaultCostsSchema = z.object({
+  /** Faulting in 2 MiB as a huge page, and 4 KiB as a small one. */
+  hugeUs: us,
+  smallUs: us,
+  /** Taking them back after a fork, from nobody. */
+  takeHugeUs: us,
+  takeSmallUs: us,
+  /** Making a small mapping, moving it, and unmapping it. */
+  moveUs: us,
+});
+export type FaultCosts = z.infer<typeof FaultCostsSchema>;
+
 export const GuestInfoSchema = z.object({
   protocol: z.int(),
   agentVersion: z.string(),
@@ -18,6 +33,8 @@ export const GuestInfoSchema = z.object({
   memAvailableBytes: uint,
   swapTotalBytes: uint,
   transparentHugepages: z.string(),
+  /** What the kernel takes for memory that is staged, or is not (native/guest/faults.c); null when it cannot stage any. */
+  faultCosts: z.nullable(FaultCostsSchema),
   /** Sorted flags of the first processor in /proc/cpuinfo. */
   cpuFlags: z.array(z.string()),
   /** Size of a signal frame, which holds the processor's whole XSAVE area (AT_MINSIGSTKSZ); 0 when not known. */

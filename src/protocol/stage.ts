@@ -25,7 +25,7 @@ export const StagedMappingSchema = z.object({
   /** Whether it counts as memory that is promised (MAP_NORESERVE): the restored mapping must be of the same kind. */
   commit: z.enum(["reserve", "noreserve"]),
   hugePages: z.enum(hugePageWishes),
-  /** What is faulted in: blocks of 2 MiB of which every page is in use. Ascending. */
+  /** What is faulted in: what the running container has in memory. Ascending. */
   fills: z
     .array(z.object({ page: PageNumberSchema, pages: PageNumberSchema }))
     .check(z.maxLength(MAX_STAGED_FILLS)),

@@ -1,7 +1,6 @@
 /**
- * Memory of a running container that a destination can have ready before the freeze: private anonymous mappings, and of those the
- * blocks of 2 MiB that are in use to the last page. The container runs on, so all of it is a guess; what it becomes later is
- * populated as ever.
+ * Memory of a running container that a destination can have ready before the freeze: private anonymous mappings, and of those what is
+ * in memory now. The container runs on, so all of it is a guess; what it becomes later is populated as ever.
  */
 import type { Task } from "../../protocol/agent.js";
 import { MAX_STAGED_FILLS, MAX_STAGED_MAPPINGS, type StagedMapping } from "../../protocol/stage.js";
@@ -50,18 +49,16 @@ export function candidates(smaps: string, ofProcess: "on" | "off"): Candidate[] 
   return found;
 }
 
-/** The most worth first, and no more of them than are taken. */
+/** No more than are taken: the longest runs, and the mappings that have most of them. */
 export function choose(mappings: readonly StagedMapping[]): StagedMapping[] {
+  const lengths = mappings.flatMap(({ fills }) => fills.map(({ pages }) => pages)).sort((a, b) => b - a);
+  const least = lengths.length > MAX_STAGED_FILLS ? lengths[MAX_STAGED_FILLS]! + 1 : 0;
   const pages = ({ fills }: StagedMapping): number => fills.reduce((sum, fill) => sum + fill.pages, 0);
-  let left = MAX_STAGED_FILLS;
   return mappings
+    .map((mapping) => ({ ...mapping, fills: mapping.fills.filter((fill) => fill.pages >= least) }))
+    .filter(({ fills }) => fills.length > 0)
     .toSorted((a, b) => pages(b) - pages(a))
-    .slice(0, MAX_STAGED_MAPPINGS)
-    .filter(({ fills }) => {
-      if (fills.length === 0 || fills.length > left) return false;
-      left -= fills.length;
-      return true;
-    });
+    .slice(0, MAX_STAGED_MAPPINGS);
 }
 
 export async function stageable(tasks: readonly Task[], helper: Helper): Promise<StagedMapping[]> {
@@ -72,7 +69,7 @@ export async function stageable(tasks: readonly Task[], helper: Helper): Promise
     if (smaps === null) continue;
     const status = (await readIfThere(`/proc/${pid}/status`)) ?? "";
     for (const found of candidates(smaps, /^THP_enabled:\s+0$/m.test(status) ? "off" : "on")) {
-      const fills = await helper.wholeBlocks(pid, [{ nsPid, page: found.page, pages: found.pages }]);
+      const fills = await helper.presentRuns(pid, [{ nsPid, page: found.page, pages: found.pages }]);
       const page = Math.max(FIRST_PAGE, found.page - ROOM_PAGES);
       mappings.push({
         ...found,

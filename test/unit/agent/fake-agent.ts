@@ -26,6 +26,7 @@ export const info: GuestInfo = {
   memAvailableBytes: 1,
   swapTotalBytes: 0,
   transparentHugepages: "always",
+  faultCosts: { hugeUs: 100, smallUs: 0.5, takeHugeUs: 1, takeSmallUs: 0.2, moveUs: 3 },
   cpuFlags: [],
   signalFrameBytes: 3632,
   directMapBase: "1",

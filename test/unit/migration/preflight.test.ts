@@ -27,6 +27,7 @@ const info: GuestInfo = {
   memAvailableBytes: 1800 * MIB,
   swapTotalBytes: 0,
   transparentHugepages: "always",
+  faultCosts: { hugeUs: 100, smallUs: 0.5, takeHugeUs: 1, takeSmallUs: 0.2, moveUs: 3 },
   cpuFlags: ["avx2", "sse2"],
   signalFrameBytes: 3632,
   directMapBase: "0",
