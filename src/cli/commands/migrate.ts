@@ -1,5 +1,6 @@
 /** `mwarp migrate`: moves a container to another VM. */
 import { Option } from "commander";
+import { MwarpError } from "../../errors.js";
 import type { MigrationPlan } from "../../protocol/api.js";
 import type {
   BackendChoice,
@@ -75,6 +76,8 @@ export const registerMigrate: Register = (program, session) => {
       "\nCtrl-C cancels and rolls back; past the commit it waits. A second Ctrl-C detaches.",
     )
     .action(async (name: string, options: MigrateOptions) => {
+      if (options.method !== "warp" && options.strategy !== "auto")
+        throw new MwarpError("MWARP_E_USAGE", `--strategy is of method warp; ${options.method} has none`);
       const request: MigrationRequest = {
         container: name,
         to: options.to,

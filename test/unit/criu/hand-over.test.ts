@@ -1,0 +1,123 @@
+/** What is handed over to which mapping, by the images of CRIU. */
+import { describe, expect, test } from "vitest";
+import { rewriteSkeleton } from "../../../src/criu/skeleton.js";
+import { HANDOVER_FILE, type StagedMapping } from "../../../src/protocol/stage.js";
+import { dump, type MappingKind, readFromTask, type TestEntry, type TestTask } from "./images.js";
+
+const PARENT = 1;
+const PRESENT = 4;
+
+const staged = (changes: Partial<StagedMapping> = {}): StagedMapping => ({
+  nsPid: 1,
+  page: 10_000,
+  pages: 5_000,
+  commit: "reserve",
+  hugePages: "default",
+  fills: [{ page: 12_000, pages: 1_000 }],
+  ...changes,
+});
+
+/** A task with something before the mapping that matters: 10 pages of a file, 5 that are read only. */
+const task = (
+  memory: { page?: number; pages?: number; kind?: MappingKind; entries?: TestEntry[] } = {},
+  pid = 1,
+): TestTask => {
+  const { page = 12_000, pages = 1_000, kind = "data" } = memory;
+  return {
+    pid,
+    mappings: [
+      { page: 100, pages: 10, kind: "filePrivate" },
+      { page: 200, pages: 5, kind: "readOnly" },
+      { page, pages, kind },
+    ],
+    entries: [
+      { page: 100, pages: 1, flags: PRESENT },
+      ...(memory.entries ?? [{ page, pages, flags: PARENT }]),
+    ],
+  };
+};
+
+async function listFor(tasks: TestTask[], stages: StagedMapping[]): Promise<string[] | null> {
+  const { files } = await rewriteSkeleton(dump(tasks), readFromTask, stages);
+  const bytes = files.get(HANDOVER_FILE);
+  return bytes === undefined ? null : new TextDecoder().decode(bytes).trimEnd().split("\n");
+}
+
+describe("staged memory", () => {
+  test("goes to the mapping it was staged for, which keeps its place within 2 MiB", async () => {
+    const lines = await listFor([task()], [staged()]);
+    expect(lines).toEqual([`task 1 0 ${(12_000 - 15) % 512}`, "vma 15 1000 0 2000"]);
+  });
+
+  test.each([
+    ["has grown at its end", { pages: 1_500 }, "vma 15 1500 0 2000"],
+    ["has grown downwards", { page: 11_000, pages: 2_000 }, "vma 15 2000 0 1000"],
+    ["has become smaller", { page: 12_400, pages: 100 }, "vma 15 100 0 2400"],
+  ])("goes to a mapping that %s", async (_, memory, line) => {
+    expect(await listFor([task(memory)], [staged()])).toContain(line);
+  });
+
+  test("that the container has freed by the freeze is given back", async () => {
+    const entries = [
+      { page: 12_100, pages: 100, flags: PARENT },
+      { page: 12_500, pages: 500, flags: PARENT },
+    ];
+    const lines = await listFor([task({ entries })], [staged()]);
+    expect(lines!.slice(2)).toEqual(["drop 0 100", "drop 200 300"]);
+  });
+
+  test("is never given to a mapping of which CRIU brings a page", async () => {
+    const entries = [
+      { page: 12_000, pages: 999, flags: PARENT },
+      { page: 12_999, pages: 1, flags: PRESENT },
+    ];
+    expect(await listFor([task({ entries })], [staged()])).toBeNull();
+  });
+
+  test.each<[string, MappingKind]>([
+    ["read only", "readOnly"],
+    ["of a file", "filePrivate"],
+    ["shared", "shared"],
+    ["a stack that grows", "stack"],
+    ["hugetlb", "hugetlb"],
+    ["a shadow stack", "shadowStack"],
+    ["the vdso", "vdso"],
+  ])("is never given to a mapping that is %s", async (_, kind) => {
+    const memory = kind === "hugetlb" || kind === "shared" ? { kind, entries: [] } : { kind };
+    expect(await listFor([task(memory)], [staged()])).toBeNull();
+  });
+
+  test.each<[string, Partial<StagedMapping>]>([
+    ["another task", { nsPid: 2 }],
+    ["memory that is promised in another way", { commit: "noreserve" }],
+    ["a mapping that has grown beyond the room", { pages: 2_999 }],
+    ["a mapping elsewhere", { page: 20_000, fills: [{ page: 20_000, pages: 10 }] }],
+    ["other pages of the same mapping", { fills: [{ page: 14_000, pages: 10 }] }],
+  ])("for %s stays where it is", async (_, changes) => {
+    expect(await listFor([task()], [staged(changes)])).toBeNull();
+  });
+
+  test("is chosen by how much of it is of use", async () => {
+    const little = staged({ fills: [{ page: 12_000, pages: 1 }] });
+    expect(await listFor([task()], [little, staged(), little])).toContain("vma 15 1000 1 2000");
+  });
+
+  test("goes to each task by itself, and a task without any is named all the same: others are forked from it", async () => {
+    const child = task({}, 7);
+    const lines = await listFor([task({ page: 30_000 }), child], [staged({ nsPid: 7 })]);
+    expect(lines!.map((line) => line.split(" ").slice(0, 2).join(" "))).toEqual([
+      "task 1",
+      "task 7",
+      "vma 15",
+    ]);
+  });
+
+  test("shifts by a page for a shadow stack, which CRIU premaps with a token's page", async () => {
+    const { mappings, ...rest } = task();
+    const withStack: TestTask = {
+      ...rest,
+      mappings: [...mappings.slice(0, 2), { page: 300, pages: 2, kind: "shadowStack" }, mappings[2]!],
+    };
+    expect(await listFor([withStack], [staged()])).toContain("vma 18 1000 0 2000");
+  });
+});
