@@ -38,14 +38,11 @@ export function handOverList(
   planned: readonly PlannedTask[],
   staged: readonly StagedMapping[],
 ): string | null {
-  const given = planned.map((plan) => ({ plan, mappings: giveAll(plan, staged) }));
+  const given = planned.map((plan) => ({ plan, ...inPhase(giveAll(plan, staged)) }));
   if (given.every(({ mappings }) => mappings.length === 0)) return null;
-  const lines = given.flatMap(({ plan, mappings }) => {
+  const lines = given.flatMap(({ plan, phase, mappings }) => {
     const { nsPid, parentPid } = plan.task;
-    return [
-      `task ${nsPid} ${parentPid} ${phaseOf(mappings)}`,
-      ...mappings.flatMap((one) => lineOf(one, plan)),
-    ];
+    return [`task ${nsPid} ${parentPid} ${phase}`, ...mappings.flatMap((one) => lineOf(one, plan))];
   });
   return `${lines.join("\n")}\n`;
 }
@@ -88,11 +85,24 @@ function bestStage(placed: Placed, nsPid: number, staged: readonly StagedMapping
   return best;
 }
 
-/** The largest keeps its huge pages in one piece when it is premapped as it lies in the end, within 2 MiB. */
-function phaseOf(given: readonly Given[]): number {
-  const [largest] = given.toSorted((a, b) => b.ready - a.ready);
-  if (largest === undefined) return 0;
-  const phase = (largest.mapping.page - largest.place) % PAGES_PER_HUGE;
+/**
+ * A huge page stays one on its way when it is premapped as it lies in the end, within 2 MiB. CRIU puts all mappings of a task side
+ * by side, so a start for them can be chosen that suits as many pages as possible. Mappings with huge pages that it does not suit
+ * are populated when they are in their place: they would come in small pieces.
+ */
+function inPhase(given: readonly Given[]): { phase: number; mappings: Given[] } {
+  const worth = new Map<number, number>();
+  for (const one of given) {
+    const pages = one.ready * (one.from.hugeBytes > 0 ? PAGES_PER_HUGE : 1);
+    worth.set(phaseOf(one), (worth.get(phaseOf(one)) ?? 0) + pages);
+  }
+  const [best] = [...worth].sort(([, a], [, b]) => b - a);
+  const phase = best?.[0] ?? 0;
+  return { phase, mappings: given.filter((one) => one.from.hugeBytes === 0 || phaseOf(one) === phase) };
+}
+
+function phaseOf({ mapping, place: at }: Given): number {
+  const phase = (mapping.page - at) % PAGES_PER_HUGE;
   return phase < 0 ? phase + PAGES_PER_HUGE : phase;
 }
 

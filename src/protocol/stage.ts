@@ -25,6 +25,8 @@ export const StagedMappingSchema = z.object({
   /** Whether it counts as memory that is promised (MAP_NORESERVE): the restored mapping must be of the same kind. */
   commit: z.enum(["reserve", "noreserve"]),
   hugePages: z.enum(hugePageWishes),
+  /** What of the mapping is in huge pages, bytes. */
+  hugeBytes: uint,
   /** What is faulted in: what the running container has in memory. Ascending. */
   fills: z
     .array(z.object({ page: PageNumberSchema, pages: PageNumberSchema }))

@@ -14,7 +14,7 @@ const ROOM_PAGES = 16_384;
 const FIRST_PAGE = 16;
 const HUGE_PAGES = HUGE_BYTES / PAGE_BYTES;
 
-type Candidate = Pick<StagedMapping, "page" | "pages" | "commit" | "hugePages">;
+type Candidate = Omit<StagedMapping, "nsPid" | "fills">;
 
 /** Grows downwards, hugetlb, locked, device memory, page frames of a device: CRIU maps those in other ways, or not at all. */
 const unfit: ReadonlySet<string> = new Set(["gd", "ht", "lo", "io", "pf"]);
@@ -22,7 +22,7 @@ const unfit: ReadonlySet<string> = new Set(["gd", "ht", "lo", "io", "pf"]);
 /** Mappings that can be staged, by the text of /proc/PID/smaps (proc_pid_smaps(5)). */
 export function candidates(smaps: string, ofProcess: "on" | "off"): Candidate[] {
   const found: Candidate[] = [];
-  let open: { page: number; pages: number } | null = null;
+  let open: { page: number; pages: number; hugeBytes: number } | null = null;
   for (const line of smaps.split("\n")) {
     const header = /^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+) *(.*)$/.exec(line);
     if (header !== null) {
@@ -31,7 +31,9 @@ export function candidates(smaps: string, ofProcess: "on" | "off"): Candidate[] 
       const pages = Number.parseInt(end, 16) / PAGE_BYTES - page;
       const ours = rights[1] === "w" && rights[3] === "p" && inode === "0";
       const named = name === "" || name === "[heap]" || name.startsWith("[anon:");
-      open = ours && named && pages >= HUGE_PAGES ? { page, pages } : null;
+      open = ours && named && pages >= HUGE_PAGES ? { page, pages, hugeBytes: 0 } : null;
+    } else if (open !== null && line.startsWith("AnonHugePages:")) {
+      open.hugeBytes = Number(/\d+/.exec(line)?.[0]) * 1024;
     } else if (open !== null && line.startsWith("VmFlags:")) {
       const flags = line.slice("VmFlags:".length).trim().split(" ");
       if (!flags.some((flag) => unfit.has(flag))) {

@@ -44,7 +44,7 @@ async function showRecord(session: Session, record: MigrationRecord): Promise<vo
     ["id", record.id],
     ["container", request.container],
     ["route", `${record.from ?? "?"} -> ${request.to}`],
-    ["method", request.method + (report?.backend == null ? "" : `, ${report.backend}`)],
+    ["method", [request.method, report?.backend, report?.strategy].filter(Boolean).join(", ")],
     ["outcome", outcomeOf(record)],
     ["started", record.startedAt],
   ];

@@ -10,7 +10,7 @@ import { HANDOVER_FILE, MAX_STAGED_FILLS, type StagedMapping } from "../../../sr
 
 const KIB = 1024;
 const mappingText = (header: string, flags: string): string =>
-  `${header}\nSize:               4096 kB\nRss:                4096 kB\nVmFlags: ${flags} \n`;
+  `${header}\nSize:               4096 kB\nRss:                4096 kB\nAnonHugePages:      2048 kB\nVmFlags: ${flags} \n`;
 const plain = "7f0000000000-7f0000400000 rw-p 00000000 00:00 0 ";
 
 describe("mappings that can be staged", () => {
@@ -26,11 +26,11 @@ describe("mappings that can be staged", () => {
         "rd wr nr nh",
       ),
     ].join("");
-    const page = 0x7f0000000000 / 4096;
+    const [page, hugeBytes] = [0x7f0000000000 / 4096, 2048 * KIB];
     expect(candidates(smaps, "on")).toEqual([
-      { page, pages: 1024, commit: "reserve", hugePages: "default" },
-      { page: 0x55d000000000 / 4096, pages: 1024, commit: "reserve", hugePages: "asked" },
-      { page: 0x7f1000000000 / 4096, pages: 1024, commit: "noreserve", hugePages: "refused" },
+      { page, pages: 1024, commit: "reserve", hugePages: "default", hugeBytes },
+      { page: 0x55d000000000 / 4096, pages: 1024, commit: "reserve", hugePages: "asked", hugeBytes },
+      { page: 0x7f1000000000 / 4096, pages: 1024, commit: "noreserve", hugePages: "refused", hugeBytes },
     ]);
     expect(candidates(smaps, "off").map(({ hugePages }) => hugePages)).toEqual(["off", "off", "off"]);
   });
@@ -56,6 +56,7 @@ const mapping = (changes: Partial<StagedMapping>): StagedMapping => ({
   pages: 100_000,
   commit: "reserve",
   hugePages: "default",
+  hugeBytes: 0,
   fills: [{ page: 1100, pages: 512 }],
   ...changes,
 });

@@ -13,6 +13,7 @@ const staged = (changes: Partial<StagedMapping> = {}): StagedMapping => ({
   pages: 5_000,
   commit: "reserve",
   hugePages: "default",
+  hugeBytes: 0,
   fills: [{ page: 12_000, pages: 1_000 }],
   ...changes,
 });
@@ -100,6 +101,27 @@ describe("staged memory", () => {
   test("is chosen by how much of it is of use", async () => {
     const little = staged({ fills: [{ page: 12_000, pages: 1 }] });
     expect(await listFor([task()], [little, staged(), little])).toContain("vma 15 1000 1 2000");
+  });
+
+  test("in huge pages goes only where they stay whole, and that is where most of them are", async () => {
+    const pages = 1_000;
+    const memory = [12_000, 15_000, 18_024].map((page) => ({ page, pages }));
+    const { mappings, entries } = task();
+    const three: TestTask = {
+      pid: 1,
+      mappings: [...mappings.slice(0, 2), ...memory.map((one) => ({ ...one, kind: "data" as const }))],
+      entries: [entries[0]!, ...memory.map((one) => ({ ...one, flags: PARENT }))],
+    };
+    // Side by side they begin at 15, 1015 and 2015: within 2 MiB each lies in another way than in the end.
+    const phases = memory.map(({ page }, i) => (page - (15 + i * pages)) % 512);
+    expect(new Set(phases).size).toBe(3);
+    const stages = memory.map((span, i) =>
+      staged({ ...span, fills: [{ page: span.page, pages: i === 1 ? pages : 600 }] }),
+    );
+    const small = (await listFor([three], stages))!;
+    expect(small.filter((line) => line.startsWith("vma"))).toHaveLength(3);
+    const huge = stages.map((one) => ({ ...one, hugeBytes: 2 ** 21 }));
+    expect(await listFor([three], huge)).toEqual([`task 1 0 ${phases[1]}`, "vma 1015 1000 1 0"]);
   });
 
   test("goes to each task by itself, and a task without any is named all the same: others are forked from it", async () => {

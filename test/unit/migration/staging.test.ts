@@ -15,6 +15,7 @@ const memory = (mib: number, changes: Partial<StagedMapping> = {}): StagedMappin
   pages: 2 ** 20,
   commit: "reserve",
   hugePages: "default",
+  hugeBytes: 0,
   fills: mib === 0 ? [] : [{ page: 512, pages: mib * 256 }],
   ...changes,
 });
