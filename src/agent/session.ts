@@ -3,9 +3,17 @@
  * migration holds (a frozen cgroup, a hook that waits) is no request and goes on.
  */
 import { MwarpError, toMwarpError } from "../errors.js";
-import { type AgentMethod, agentMethods, FrameKind } from "../protocol/agent.js";
+import { type AgentMethod, agentMethods } from "../protocol/agent.js";
 import { checked } from "../protocol/checked.js";
-import { encodeFrame, encodeMarker, type Frame, FrameReader, SYNC, SYNC_ACK } from "../protocol/frame.js";
+import {
+  encodeFrame,
+  encodeMarker,
+  type Frame,
+  FrameKind,
+  FrameReader,
+  SYNC,
+  SYNC_ACK,
+} from "../protocol/frame.js";
 import { cutLine, cutLines } from "../protocol/words.js";
 import { log } from "./log.js";
 import type { Handlers, RequestContext } from "./methods.js";

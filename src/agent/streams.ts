@@ -1,6 +1,8 @@
 /** The two streams of one request, as its handler sees them. */
+
 import { MwarpError } from "../errors.js";
-import { CHUNK_BYTES, FrameKind } from "../protocol/agent.js";
+import { CHUNK_BYTES } from "../protocol/agent.js";
+import { FrameKind } from "../protocol/frame.js";
 import { ReceiveWindow, SendWindow } from "../protocol/window.js";
 import type { ByteSource } from "./helper.js";
 

@@ -8,10 +8,9 @@ import {
   type AgentParams,
   type AgentResult,
   agentMethods,
-  FrameKind,
 } from "../protocol/agent.js";
 import { checked } from "../protocol/checked.js";
-import type { Frame } from "../protocol/frame.js";
+import { type Frame, FrameKind } from "../protocol/frame.js";
 import type { GuestInfo } from "../protocol/guest-info.js";
 import { Channel, type ChannelBytes } from "./channel.js";
 import { type ChunkHandler, PendingRequest } from "./request.js";

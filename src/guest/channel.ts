@@ -2,11 +2,11 @@
 import { randomBytes } from "node:crypto";
 import { createConnection, type Socket } from "node:net";
 import { MwarpError } from "../errors.js";
-import type { FrameKind } from "../protocol/agent.js";
 import {
   encodeFrame,
   encodeMarker,
   type Frame,
+  type FrameKind,
   FrameReader,
   NONCE_BYTES,
   SYNC,

@@ -1,8 +1,8 @@
 /** One request under way: its streams in both directions, its end. */
 import { type ErrorCode, errorCodes, MwarpError } from "../errors.js";
-import { AgentErrorSchema, CHUNK_BYTES, FrameKind } from "../protocol/agent.js";
+import { AgentErrorSchema, CHUNK_BYTES } from "../protocol/agent.js";
 import { checked } from "../protocol/checked.js";
-import type { Frame } from "../protocol/frame.js";
+import { type Frame, FrameKind } from "../protocol/frame.js";
 import { ReceiveWindow, SendWindow } from "../protocol/window.js";
 import { cutLine, cutLines } from "../protocol/words.js";
 import type { Channel } from "./channel.js";

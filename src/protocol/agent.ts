@@ -30,18 +30,6 @@ export const STREAM_WINDOW_BYTES = 2 * 1024 * 1024;
 /** What a waiting chunk takes of its receiver's memory besides its bytes: a window of tiny chunks must not take more. */
 export const CHUNK_OVERHEAD_BYTES = 1024;
 
-export const FrameKind = {
-  request: 1,
-  response: 2,
-  error: 3,
-  chunk: 4,
-  end: 5,
-  cancel: 6,
-  event: 7,
-  credit: 8,
-} as const;
-export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
-
 /** Id of a migration: time-ordered, path-safe. */
 export const MigrationIdSchema = z.string().check(z.regex(/^[a-z0-9-]{8,40}$/));
 const uint = z.int().check(z.minimum(0));

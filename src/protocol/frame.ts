@@ -1,7 +1,7 @@
 /** The byte stream of the agent channel: markers, frames and their reader. The rules are in agent.ts. */
 import { createHash } from "node:crypto";
 import { MwarpError } from "../errors.js";
-import { FrameKind, MAX_FRAME_BYTES } from "./agent.js";
+import { MAX_FRAME_BYTES } from "./agent.js";
 
 export const MARKER_BYTES = 16;
 export const NONCE_BYTES = 16;
@@ -12,6 +12,18 @@ const marker = (name: string): Uint8Array =>
 /** Computed, so that no file that travels through the channel contains them by chance. */
 export const SYNC: Uint8Array = marker("sync");
 export const SYNC_ACK: Uint8Array = marker("sync-ack");
+
+export const FrameKind = {
+  request: 1,
+  response: 2,
+  error: 3,
+  chunk: 4,
+  end: 5,
+  cancel: 6,
+  event: 7,
+  credit: 8,
+} as const;
+export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
 export interface Frame {
   readonly kind: FrameKind;

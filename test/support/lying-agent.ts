@@ -6,8 +6,14 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import path from "node:path";
 import { labFile } from "../../src/paths.js";
-import { FrameKind } from "../../src/protocol/agent.js";
-import { encodeFrame, encodeMarker, FrameReader, SYNC, SYNC_ACK } from "../../src/protocol/frame.js";
+import {
+  encodeFrame,
+  encodeMarker,
+  FrameKind,
+  FrameReader,
+  SYNC,
+  SYNC_ACK,
+} from "../../src/protocol/frame.js";
 import type { TestLab } from "./lab.js";
 
 /** What an agent in somebody else's hands does. Without an entry it is honest there. */

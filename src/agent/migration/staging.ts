@@ -3,7 +3,6 @@ import { access, constants, readFile, symlink, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import type { ImageFile } from "../../protocol/agent.js";
 import { HANDOVER_FILE, hugePageWishes, type StagedMapping } from "../../protocol/stage.js";
-import { readIfThere } from "../files.js";
 import { HANDOVER_LIBRARY, type MigrationPaths } from "../paths.js";
 import { createParent, linkParentTasks } from "./images.js";
 
@@ -58,10 +57,6 @@ export async function readStaging(paths: MigrationPaths): Promise<Staging | null
     handedPages: Number(bytes.readBigUInt64LE(16)),
   };
 }
-
-/** Whether memory is being staged, or was, for this migration. */
-export const wasStaged = async (paths: MigrationPaths): Promise<boolean> =>
-  (await readIfThere(paths.stage)) !== null;
 
 /**
  * CRIU maps private mappings before it forks only where a page may come from a parent image (page_read.pieok, criu/pagemap.c);

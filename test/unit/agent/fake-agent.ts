@@ -2,11 +2,12 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Handlers } from "../../../src/agent/methods.js";
 import { Session } from "../../../src/agent/session.js";
-import { AGENT_PROTOCOL_VERSION, FrameKind } from "../../../src/protocol/agent.js";
+import { AGENT_PROTOCOL_VERSION } from "../../../src/protocol/agent.js";
 import {
   encodeFrame,
   encodeMarker,
   type Frame,
+  FrameKind,
   FrameReader,
   SYNC,
   SYNC_ACK,

@@ -1,9 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { FrameKind, MAX_FRAME_BYTES } from "../../../src/protocol/agent.js";
+import { MAX_FRAME_BYTES } from "../../../src/protocol/agent.js";
 import {
   encodeFrame,
   encodeMarker,
+  FrameKind,
   FrameReader,
   type ReaderItem,
   SYNC,

@@ -5,13 +5,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { connectAgent, type GuestAgent } from "../../../src/guest/index.js";
-import {
-  CHUNK_BYTES,
-  CHUNK_OVERHEAD_BYTES,
-  FrameKind,
-  STREAM_WINDOW_BYTES,
-} from "../../../src/protocol/agent.js";
-import type { Frame } from "../../../src/protocol/frame.js";
+import { CHUNK_BYTES, CHUNK_OVERHEAD_BYTES, STREAM_WINDOW_BYTES } from "../../../src/protocol/agent.js";
+import { type Frame, FrameKind } from "../../../src/protocol/frame.js";
 import { heldBytes } from "../../support/held-bytes.js";
 import { RawAgent } from "./fake-agent.js";
 

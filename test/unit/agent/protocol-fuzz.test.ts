@@ -13,9 +13,15 @@ import {
   AgentEventSchema,
   type AgentMethod,
   agentMethods,
-  FrameKind,
 } from "../../../src/protocol/agent.js";
-import { encodeFrame, encodeMarker, FrameReader, SYNC, SYNC_ACK } from "../../../src/protocol/frame.js";
+import {
+  encodeFrame,
+  encodeMarker,
+  FrameKind,
+  FrameReader,
+  SYNC,
+  SYNC_ACK,
+} from "../../../src/protocol/frame.js";
 import { heldBytes } from "../../support/held-bytes.js";
 import { patience, runs } from "../../support/long.js";
 import { FakeGuest, info, RawAgent } from "./fake-agent.js";

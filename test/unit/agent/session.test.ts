@@ -3,11 +3,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { Handlers } from "../../../src/agent/methods.js";
 import { Session } from "../../../src/agent/session.js";
-import { CHUNK_BYTES, FrameKind, STREAM_WINDOW_BYTES } from "../../../src/protocol/agent.js";
+import { CHUNK_BYTES, STREAM_WINDOW_BYTES } from "../../../src/protocol/agent.js";
 import {
   encodeFrame,
   encodeMarker,
   type Frame,
+  FrameKind,
   FrameReader,
   SYNC,
   SYNC_ACK,
