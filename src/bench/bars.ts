@@ -5,7 +5,13 @@
 
 import { GIB } from "../units.js";
 import { baselineRates } from "./bars/baselines.js";
-import { againstFloor, againstPostcopy, largeAgainstSmall, SMALL } from "./bars/downtimes.js";
+import {
+  againstFloor,
+  againstPostcopy,
+  largeAgainstSmall,
+  SMALL,
+  stagedTotalAgainstEager,
+} from "./bars/downtimes.js";
 import { bytesCrossed, peakMemory } from "./bars/memory.js";
 import { plannerMeasured, plannerPredicted } from "./bars/planner.js";
 import { redisLoss } from "./bars/redis.js";
@@ -148,15 +154,29 @@ export const bars: readonly Bar[] = [
     find: baselineRates,
   },
   {
-    figure: "downtime, 1 GiB, against 16 MiB",
-    how: "median downtime of warp at 1 GiB / at 16 MiB",
+    figure: "downtime, 1 GiB, against 16 MiB, staged",
+    how: "median downtime of warp with --strategy staged at 1 GiB / at 16 MiB",
+    ...ratio(1.15),
+    runs: 15,
+    find: largeAgainstSmall("staged"),
+  },
+  {
+    figure: "downtime, 1 GiB, against 16 MiB, eager",
+    how: "the same with --strategy eager",
     ...ratio(1.5),
     runs: 15,
-    find: largeAgainstSmall,
+    find: largeAgainstSmall("eager"),
+  },
+  {
+    figure: "total time, 1 GiB, staged against eager",
+    how: "median total of warp with --strategy staged / with --strategy eager",
+    ...ratio(1.3),
+    runs: 15,
+    find: stagedTotalAgainstEager,
   },
   {
     figure: "downtime, 1 GiB, against post-copy",
-    how: "median downtime of warp / of postcopy, which moves the pages after it",
+    how: "median downtime of warp, staged where that was measured / of postcopy, which moves the pages after it",
     ...ratio(0.8),
     runs: 15,
     find: againstPostcopy(GIB),

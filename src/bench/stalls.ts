@@ -31,8 +31,9 @@ export async function measureStalls(
   await sleep(LOADED_MS, undefined, { signal });
   const to = otherVm(lab, container.vm);
   const load = loadavg()[0];
-  const { method, backend } = cell;
-  const report = await migrate(daemon, { container: container.name, to, method, backend }, signal);
+  const { method, backend, strategy } = cell;
+  const move = { container: container.name, to, method, backend, strategy };
+  const report = await migrate(daemon, move, signal);
   requireCommitted(report);
   container.vm = to;
   const { moved: _moved, touched: _touched, ...stalls } = await untilTouched(container, LIMIT_MS, signal);

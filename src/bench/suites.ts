@@ -64,7 +64,9 @@ const writes: readonly Axes[] = [slice({ size: [256 * MIB], writeShare: [0, 0.1,
 const processes: readonly Axes[] = [
   slice({ size: [256 * MIB], processes: [1, 4, 16, 64], method: ["warp", "cold"] }),
 ];
-const stalls: readonly Axes[] = [slice({ size: [256 * MIB], method: ["warp", "postcopy"] })];
+const stalls: readonly Axes[] = [
+  slice({ size: [256 * MIB], method: ["warp", "postcopy"], strategy: ["staged"] }),
+];
 const applications = (["redis", "postgres", "memory"] as const).map(
   (application): ApplicationSlice => ({ application, backing: base.backing, method: base.method }),
 );
@@ -136,7 +138,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     plannerRounds: PLANNER_ROUNDS,
   },
   full: {
-    ...ofSlices("all of it", [...compare, ...sizes, ...pages, ...writes, ...processes]),
+    ...ofSlices("all of it", [...compare, ...sizes, ...downtimes, ...pages, ...writes, ...processes]),
     applications,
     plannerRounds: PLANNER_ROUNDS,
     stalls,

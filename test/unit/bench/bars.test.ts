@@ -38,10 +38,28 @@ describe("downtime against the size and against post-copy", () => {
       ...at("postcopy", GIB, 400),
       ...at("postcopy", 16 * MIB, 100),
     ];
-    expect(judged(/downtime.*16 MiB$/, records)[0]).toMatchObject({ verdict: "met" });
+    expect(judged(/downtime.*16 MiB, eager$/, records)[0]).toMatchObject({ verdict: "met" });
     expect(judged(/1 GiB, against post-copy/, records)[0]).toMatchObject({ verdict: "met" });
     const [small] = judged(/16 MiB, against post-copy/, records);
     expect([small.verdict, small.estimate?.value]).toEqual(["not met", 2]);
+  });
+
+  it("is that of either strategy where both were measured, and staged for everything else", () => {
+    const told = (strategy: "eager" | "staged", size: number, time: number): BenchRecord[] =>
+      moves({ cell: { strategy, size }, time }, 15);
+    const records = [
+      ...told("eager", GIB, 400),
+      ...told("eager", 16 * MIB, 200),
+      ...told("staged", GIB, 220),
+      ...told("staged", 16 * MIB, 200),
+      ...at("postcopy", GIB, 400),
+    ];
+    const value = (figure: RegExp): number | undefined => judged(figure, records)[0]!.estimate?.value;
+    expect(value(/16 MiB, eager$/)).toBeCloseTo(2);
+    expect(value(/16 MiB, staged$/)).toBeCloseTo(1.1);
+    expect(value(/1 GiB, against post-copy/)).toBeCloseTo(0.55);
+    expect(value(/^total time.*staged against eager/)).toBeCloseTo(0.55);
+    expect(judged(/16 MiB, staged$/, at("warp", GIB, 1))).toMatchObject([{ estimate: null }]);
   });
 
   it("shows a limit that is no fraction as it is", () => {
@@ -53,8 +71,8 @@ describe("downtime against the size and against post-copy", () => {
 
   it("decides nothing with ten runs, and says nothing of a size that was not measured", () => {
     const ten = [...by("warp", 300), ...moves({ cell: { size: 16 * MIB }, time: 250 })];
-    expect(judged(/downtime.*16 MiB$/, ten)[0]).toMatchObject({ verdict: "not measured" });
-    expect(judged(/downtime.*16 MiB$/, by("warp", 300, 15))).toMatchObject([{ estimate: null }]);
+    expect(judged(/downtime.*16 MiB, eager$/, ten)[0]).toMatchObject({ verdict: "not measured" });
+    expect(judged(/downtime.*16 MiB, eager$/, by("warp", 300, 15))).toMatchObject([{ estimate: null }]);
   });
 });
 

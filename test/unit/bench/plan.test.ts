@@ -39,8 +39,8 @@ describe("a plan", () => {
   it("has the floor of a downtime once in each round of a suite that asks for it, before the cells", () => {
     const [{ tasks }] = schedule(makePlan("downtime", { rounds: 2, size: [16 * MIB] }), 1);
     expect(tasks.map(({ kind, round }) => `${kind} ${round}`)).toEqual([
-      ...["network 0", "floor 0", "migration 0", "migration 0"],
-      ...["network 1", "floor 1", "migration 1", "migration 1"],
+      ...["network 0", "floor 0", "migration 0", "migration 0", "migration 0"],
+      ...["network 1", "floor 1", "migration 1", "migration 1", "migration 1"],
     ]);
     const kinds = schedule(makePlan("compare", {}), 1).flatMap((group) =>
       group.tasks.map(({ kind }) => kind),

@@ -35,7 +35,7 @@ const expectIn = (page: string, text: string): void => expect(page.includes(text
 describe("the report", () => {
   it("of no records says that nothing was measured", async () => {
     const { html, markdown } = await documents([]);
-    expectIn(html, "0 met, 0 not met, 17 not measured");
+    expectIn(html, "0 met, 0 not met, 19 not measured");
     expect(html.includes("<svg")).toBe(false);
     expect(markdown).toContain("Not measured: Time against size");
   });
