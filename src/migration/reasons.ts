@@ -14,7 +14,7 @@ const MIN_CRIU = "4.0";
 /** runc before 1.1.10 passes action scripts and parent images differently. */
 const MIN_RUNC = "1.1.10";
 /** Room the destination guest needs beside the container's own memory: skeleton images, page tables, CRIU itself. */
-const DESTINATION_HEADROOM_BYTES = 96 * 1024 * 1024;
+export const DESTINATION_HEADROOM_BYTES = 96 * 1024 * 1024;
 
 export interface Reason {
   readonly code: ErrorCode;

@@ -2,8 +2,9 @@
 import type { FaultCosts, GuestInfo } from "../protocol/guest-info.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import type { StagedMapping } from "../protocol/stage.js";
-import { MIB, PAGE_BYTES, PAGES_PER_HUGE } from "../units.js";
+import { HUGE_BYTES, MIB, PAGE_BYTES, PAGES_PER_HUGE } from "../units.js";
 import type { Checked } from "./preflight.js";
+import { DESTINATION_HEADROOM_BYTES } from "./reasons.js";
 import type { Tally } from "./report.js";
 
 /** Time limits, ms. Nobody stands still meanwhile. */
@@ -45,7 +46,7 @@ export async function chooseStage(context: Context): Promise<readonly StagedMapp
   return stagedMs < eagerMs ? mappings : [];
 }
 
-/** Null when nothing speaks against it. */
+/** Null when nothing speaks against it. What the mappings are is the source's word: it must not cost the destination its memory. */
 function whyNot(
   mappings: readonly StagedMapping[],
   { usage, destinationInfo }: Pick<Checked, "usage" | "destinationInfo">,
@@ -53,6 +54,9 @@ function whyNot(
   const bytes = mappings.reduce((sum, { fills }) => sum + pagesOf(fills), 0) * PAGE_BYTES;
   if (bytes === 0) return "the container has no private memory that could be";
   if (destinationInfo.faultCosts === null) return "the destination's kernel cannot fault memory in ahead";
+  const most = mappings.reduce((sum, mapping) => sum + mostBytes(mapping, destinationInfo), 0);
+  if (most + DESTINATION_HEADROOM_BYTES > destinationInfo.memAvailableBytes)
+    return "with the huge pages that it would get it has no room in the destination's memory";
   const { memoryLimitBytes: limit } = usage;
   if (limit !== null && bytes + CRIU_BYTES > limit) return "the container's memory limit leaves CRIU no room";
   return null;
@@ -77,14 +81,32 @@ export function predict(
   return { eagerMs: eagerUs / 1000, stagedMs: stagedUs / 1000 };
 }
 
+const getsHugePages = ({ hugePages }: StagedMapping, mode: string): boolean =>
+  mode !== "never" && (hugePages === "asked" || (hugePages === "default" && mode === "always"));
+
+/** What faulting it in may take: a huge page for each block of 2 MiB in which there is a page. */
+function mostBytes(
+  mapping: StagedMapping,
+  { transparentHugepages }: Pick<GuestInfo, "transparentHugepages">,
+): number {
+  if (!getsHugePages(mapping, transparentHugepages)) return pagesOf(mapping.fills) * PAGE_BYTES;
+  let [blocks, next] = [0, 0];
+  for (const { page, pages } of mapping.fills) {
+    const end = Math.floor((page + pages - 1) / PAGES_PER_HUGE) + 1;
+    const first = Math.max(next, Math.floor(page / PAGES_PER_HUGE));
+    blocks += Math.max(0, end - first);
+    next = Math.max(next, end);
+  }
+  return blocks * HUGE_BYTES;
+}
+
 /** Of a page, us. */
 function costsOf(
-  { hugePages }: StagedMapping,
+  mapping: StagedMapping,
   { hugeUs, smallUs, takeHugeUs, takeSmallUs }: FaultCosts,
   mode: string,
 ): { inUs: number; backUs: number } {
-  const huge = mode !== "never" && (hugePages === "asked" || (hugePages === "default" && mode === "always"));
-  return huge
+  return getsHugePages(mapping, mode)
     ? { inUs: hugeUs / PAGES_PER_HUGE, backUs: takeHugeUs / PAGES_PER_HUGE }
     : { inUs: smallUs, backUs: takeSmallUs };
 }
@@ -101,6 +123,6 @@ export async function awaitStaged(context: Context, mappings: readonly StagedMap
   if (reason !== null) context.onNote(`nothing is staged: ${reason}`);
   if (pages === 0) return;
   context.tally.strategy = "staged";
-  context.tally.staged = pages;
+  context.tally.staged = Math.min(pages, pagesOf(mappings.flatMap(({ fills }) => fills)));
   context.staged = mappings;
 }

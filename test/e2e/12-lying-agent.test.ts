@@ -42,6 +42,16 @@ interface Told {
 const MANY = 100_000;
 const most = Number.MAX_SAFE_INTEGER;
 
+const endless = {
+  nsPid: 1,
+  page: 16,
+  pages: 2 ** 35,
+  commit: "reserve",
+  hugePages: "default",
+  hugeBytes: 0,
+  fills: [{ page: 16, pages: 2 ** 34 }],
+};
+
 const destinationLies: readonly Told[] = [
   {
     what: "a page-table root outside its memory",
@@ -85,6 +95,11 @@ const destinationLies: readonly Told[] = [
     what: "that it has the images, when it has not",
     lie: { withheld: ["destination.images"], answer: (_, result) => result ?? {} },
     slow: true,
+  },
+  {
+    what: "that memory is staged, when none is",
+    lie: add("destination.staged", { pages: most }),
+    outcome: "anything",
   },
   {
     what: "nothing, until the time is up",
@@ -164,6 +179,11 @@ const sourceLies: readonly Told[] = [
     }),
     outcome: "anything",
     slow: true,
+  },
+  {
+    what: "memory without end that is to be staged",
+    lie: instead("source.stageable", () => ({ mappings: [endless] })),
+    outcome: "anything",
   },
   { what: "chunks without end", lie: instead("source.dump", () => flood) },
 ];

@@ -25,6 +25,7 @@ interface Settings {
   readonly mappings?: readonly StagedMapping[];
   readonly costs?: GuestInfo["faultCosts"];
   readonly memoryLimitBytes?: number | null;
+  readonly memAvailableBytes?: number;
   readonly staged?: { pages: number; reason: string | null };
 }
 
@@ -33,6 +34,7 @@ function migration({
   mappings = [memory(256)],
   costs = faultCosts,
   memoryLimitBytes = null,
+  memAvailableBytes = 2048 * MIB,
   staged = { pages: 65_536, reason: null },
 }: Settings = {}) {
   const notes: string[] = [];
@@ -55,7 +57,7 @@ function migration({
       sourceAgent: agent({ "source.stageable": { mappings } }),
       destinationAgent: agent({ "destination.staged": staged }),
       usage: { memoryLimitBytes },
-      destinationInfo: { faultCosts: costs, transparentHugepages: "always" },
+      destinationInfo: { faultCosts: costs, transparentHugepages: "always", memAvailableBytes },
     },
   };
   // Of a whole context only this much is looked at.
@@ -83,6 +85,21 @@ describe("a container's memory", () => {
   test.each<[string, Settings, RegExp]>([
     ["there is none", { mappings: [memory(0)] }, /no private memory/],
     ["the kernel cannot", { costs: null }, /cannot fault memory in ahead/],
+    [
+      "the destination has not that much memory",
+      { memAvailableBytes: 300 * MIB },
+      /no room in the destination/,
+    ],
+    [
+      "huge pages would take more of it than there is",
+      {
+        memAvailableBytes: 600 * MIB,
+        mappings: [
+          memory(0, { fills: Array.from({ length: 300 }, (_, i) => ({ page: 512 * i, pages: 16 })) }),
+        ],
+      },
+      /no room in the destination/,
+    ],
     ["the limit is reached", { memoryLimitBytes: 270 * MIB }, /memory limit leaves CRIU no room/],
   ])("is populated as ever when %s, and who asked for it is told why", async (_, settings, why) => {
     const told = migration({ ...settings, strategy: "staged" });
