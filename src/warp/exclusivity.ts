@@ -8,7 +8,7 @@
  * mapping word. When in doubt a page is not exclusive: copying from the source is always safe.
  */
 import type { Walk } from "./address-space-walk.js";
-import { FrameCounts, FrameSet } from "./frame-set.js";
+import { FrameSet } from "./frame-set.js";
 import { Leaf } from "./pagewalk.js";
 import { FolioKind, type StructPages } from "./struct-page.js";
 
@@ -42,25 +42,30 @@ export function sourceKinds(walk: Walk, structPages: StructPages): Uint8Array {
 
   // Head of each stretch's folio plus one; 0 when not known.
   const heads = new Uint32Array(total);
-  const leaves = new FrameCounts();
   const others = new FrameSet();
   for (let position = 0; position < total; position += stretches[position]) {
     if (!isUserPage(flags[position])) continue;
-    const head = structPages.headOf(representative(frames[position], flags[position]));
+    const frame = representative(frames[position], flags[position]);
+    const head = structPages.headOf(frame);
     if (head < 0) continue;
     heads[position] = head + 1;
-    if ((flags[position] & Leaf.first) !== 0) leaves.increment(head);
-    if (!asked.has(head)) others.add(head);
+    if (head !== frame && !asked.has(head)) others.add(head);
+    else if ((flags[position] & Leaf.first) !== 0) structPages.countLeaf(head);
   }
-  structPages.read(others);
+  if (others.size > 0) {
+    structPages.read(others);
+    for (let position = 0; position < total; position += stretches[position])
+      if (heads[position] > 0 && (flags[position] & Leaf.first) !== 0 && others.has(heads[position] - 1))
+        structPages.countLeaf(heads[position] - 1);
+  }
 
   const kinds = new Uint8Array(total);
   for (let position = 0; position < total; position += stretches[position]) {
     const head = heads[position] - 1;
     if (head < 0) continue;
-    const references = structPages.referencesOf(head);
-    const exclusive = references > 0 && references === leaves.get(head);
-    const kind = exclusive ? SourceKind.exclusive : otherKind(structPages.kindOf(head), flags[position]);
+    const kind = structPages.isExclusive(head)
+      ? SourceKind.exclusive
+      : otherKind(structPages.kindOf(head), flags[position]);
     if (stretches[position] === 1) kinds[position] = kind;
     else kinds.fill(kind, position, position + stretches[position]);
   }

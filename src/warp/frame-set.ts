@@ -1,12 +1,12 @@
 /**
- * Sets and counters keyed by frame number. Both are arrays in chunks made on first use: no hashing, so no guest can
+ * Sets and words keyed by frame number. Both are arrays in chunks made on first use: no hashing, so no guest can
  * choose frames that collide, and memory follows the frames really met, not the size of the VM.
  */
 
 const SET_SHIFT = 15;
 const SET_FRAMES = 1 << SET_SHIFT;
-const COUNT_SHIFT = 12;
-const COUNT_FRAMES = 1 << COUNT_SHIFT;
+const WORD_SHIFT = 16;
+const WORD_FRAMES = 1 << WORD_SHIFT;
 
 export class FrameSet {
   readonly #chunks: (Uint32Array | undefined)[] = [];
@@ -83,27 +83,23 @@ function bitsOf(frame: number, end: number): number {
 }
 
 /** A number below 2^32 for each frame; 0 when never set. */
-export class FrameCounts {
+export class FrameWords {
   readonly #chunks: (Uint32Array | undefined)[] = [];
 
   get(frame: number): number {
-    const chunk = this.#chunks[frame >>> COUNT_SHIFT];
-    return chunk === undefined ? 0 : chunk[frame & (COUNT_FRAMES - 1)];
+    const chunk = this.#chunks[frame >>> WORD_SHIFT];
+    return chunk === undefined ? 0 : chunk[frame & (WORD_FRAMES - 1)];
   }
 
   set(frame: number, value: number): void {
-    this.#chunk(frame)[frame & (COUNT_FRAMES - 1)] = value;
-  }
-
-  increment(frame: number): void {
-    this.#chunk(frame)[frame & (COUNT_FRAMES - 1)]++;
+    this.#chunk(frame)[frame & (WORD_FRAMES - 1)] = value;
   }
 
   #chunk(frame: number): Uint32Array {
-    const number = frame >>> COUNT_SHIFT;
+    const number = frame >>> WORD_SHIFT;
     const present = this.#chunks[number];
     if (present !== undefined) return present;
-    const made = new Uint32Array(COUNT_FRAMES);
+    const made = new Uint32Array(WORD_FRAMES);
     this.#chunks[number] = made;
     return made;
   }

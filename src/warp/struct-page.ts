@@ -3,7 +3,7 @@
  * Sources: include/linux/mm_types.h (struct page), include/linux/page-flags.h (compound_head, PAGE_MAPPING_*).
  */
 import { MwarpError } from "../errors.js";
-import { FrameCounts, type FrameSet } from "./frame-set.js";
+import { type FrameSet, FrameWords } from "./frame-set.js";
 import { type KernelAddress, type KernelMemory, kernelAddress } from "./kernel-va.js";
 import type { PageTableLevels, StructPageFacts } from "./physical-memory.js";
 
@@ -28,18 +28,24 @@ export const FolioKind = {
   unmapped: 4,
 } as const;
 
+/**
+ * What is known of a frame is one word, so that who asks about pages in any order misses the caches once for each and not
+ * three times. 0 is nothing. A tail has TAIL in its low bits, above them how far its head lies before it. A head has its
+ * FolioKind there, above it the references that no leaf has been found for.
+ */
+const KIND_BITS = 3;
+const KIND_MASK = (1 << KIND_BITS) - 1;
+const TAIL = KIND_MASK;
+/** Never becomes 0: for what is not anonymous, for counts that cannot be right, for more leaves than references. */
+const NEVER_LEFT = 2 ** (32 - KIND_BITS) - 1;
+
 export class StructPages {
   readonly #kernel: KernelMemory;
   readonly #facts: StructPageFacts;
   readonly #base: KernelAddress;
   readonly #baseLow: number;
   readonly #baseHigh: number;
-  /** Frame of the folio's head plus one; 0 unknown. */
-  readonly #heads = new FrameCounts();
-  /** _refcount of heads of anonymous folios; 0 for all others. */
-  readonly #references = new FrameCounts();
-  /** FolioKind of heads. */
-  readonly #kinds = new FrameCounts();
+  readonly #known = new FrameWords();
   readonly #scratch: Uint8Array;
   readonly #words: Uint32Array;
 
@@ -71,19 +77,31 @@ export class StructPages {
     flush();
   }
 
-  /** Head of the folio that holds `frame`, or -1 when not known. */
+  /** Head of the folio that holds `frame`, or -1 when not known. The head itself may not have been read. */
   headOf(frame: number): number {
-    return this.#heads.get(frame) - 1;
+    const word = this.#known.get(frame);
+    if ((word & KIND_MASK) === TAIL) return frame - (word >>> KIND_BITS);
+    return word === 0 ? -1 : frame;
   }
 
-  /** References to the anonymous folio headed by `head`; 0 when it is none, or not known. */
-  referencesOf(head: number): number {
-    return this.#references.get(head);
+  /** A leaf maps the folio headed by `head`: one of the references to it has been found. */
+  countLeaf(head: number): void {
+    const word = this.#known.get(head);
+    if (word === 0 || (word & KIND_MASK) === TAIL) return;
+    const left = word >>> KIND_BITS;
+    if (left === NEVER_LEFT) return;
+    this.#known.set(head, headWord(word & KIND_MASK, left === 0 ? NEVER_LEFT : left - 1));
+  }
+
+  /** Whether the folio headed by `head` is anonymous, and has as many references as leaves were counted. */
+  isExclusive(head: number): boolean {
+    return this.#known.get(head) === FolioKind.anonymous;
   }
 
   /** FolioKind of the folio headed by `head`. */
   kindOf(head: number): number {
-    return this.#kinds.get(head);
+    const kind = this.#known.get(head) & KIND_MASK;
+    return kind === TAIL ? FolioKind.unknown : kind;
   }
 
   #readBatch(batch: readonly Group[]): void {
@@ -113,16 +131,16 @@ export class StructPages {
     const { compoundHeadOffset, mappingOffset, refcountOffset } = this.#facts;
     const link = (at + compoundHeadOffset) >>> 2;
     if ((words[link] & 1) !== 0) {
-      const head = this.#headFrame(words[link] - 1, words[link + 1]);
-      if (head < frame && frame - head < MAX_FOLIO_FRAMES) this.#heads.set(frame, head + 1);
+      const distance = frame - this.#headFrame(words[link] - 1, words[link + 1]);
+      if (distance > 0 && distance < MAX_FOLIO_FRAMES)
+        this.#known.set(frame, ((distance << KIND_BITS) | TAIL) >>> 0);
       return;
     }
-    this.#heads.set(frame, frame + 1);
     const word = (at + mappingOffset) >>> 2;
     const kind = folioKind(words[word], words[word + 1]);
-    this.#kinds.set(frame, kind);
     const references = words[(at + refcountOffset) >>> 2] | 0;
-    if (kind === FolioKind.anonymous && references > 0) this.#references.set(frame, references);
+    const sound = kind === FolioKind.anonymous && references > 0 && references < NEVER_LEFT;
+    this.#known.set(frame, headWord(kind, sound ? references : NEVER_LEFT));
   }
 
   /** Frame whose struct page lies at the given address; not a number when none does. */
@@ -132,6 +150,8 @@ export class StructPages {
     return Number.isSafeInteger(frame) && frame >= 0 ? frame : Number.NaN;
   }
 }
+
+const headWord = (kind: number, left: number): number => ((left << KIND_BITS) | kind) >>> 0;
 
 function folioKind(low: number, high: number): number {
   switch (low & MAPPING_KIND_MASK) {

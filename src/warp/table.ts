@@ -118,11 +118,6 @@ function classify(from: Walk, to: Walk, kinds: Uint8Array): Classified {
   const exchanged = new FrameSet();
   let missingSource = 0;
   let missingDestination = 0;
-  const give = (verdict: number, position: number, pages: number): void => {
-    if (pages === 1) classes[position] = verdict;
-    else classes.fill(verdict, position, position + pages);
-    perClass[verdict] += pages;
-  };
   let fromEnd = 0;
   let toEnd = 0;
   for (let position = 0, end = 0; position < total; position = end) {
@@ -134,25 +129,37 @@ function classify(from: Walk, to: Walk, kinds: Uint8Array): Classified {
     const destinationReady = has(to, position, DESTINATION_NEEDS);
     if (!sourceReady) missingSource += pages;
     if (!destinationReady) missingDestination += pages;
-    else claim(written, to.frames[position], pages);
-    const frame = from.frames[position];
-    if (!sourceReady || !destinationReady) give(PageClass.missing, position, pages);
-    else if (kinds[position] !== SourceKind.exclusive) give(PageClass.copy, position, pages);
-    else if (exchanged.addRun(frame, pages)) give(PageClass.exchange, position, pages);
-    else
-      for (let page = 0; page < pages; page++)
-        give(exchanged.add(frame + page) ? PageClass.exchange : PageClass.shared, position + page, 1);
+    else if (!written.addRun(to.frames[position], pages)) throw claimedTwice(written, to.frames[position]);
+    let verdict: number = PageClass.exchange;
+    if (!sourceReady || !destinationReady) verdict = PageClass.missing;
+    else if (kinds[position] !== SourceKind.exclusive) verdict = PageClass.copy;
+    else if (!exchanged.addRun(from.frames[position], pages)) {
+      const first = exchangeOthers(exchanged, from.frames[position], classes.subarray(position, end));
+      perClass[PageClass.exchange] += first;
+      perClass[PageClass.shared] += pages - first;
+      continue;
+    }
+    perClass[verdict] += pages;
+    // A call for a single byte costs more than all the rest.
+    if (pages === 1) classes[position] = verdict;
+    else classes.fill(verdict, position, end);
   }
   const [exchange, copy, shared] = perClass;
   return { classes, counts: { exchange, copy, shared, missingSource, missingDestination } };
 }
 
+/** Pages whose frames are exchanged in part already: each frame goes once. Gives the number of those that go with these. */
+function exchangeOthers(exchanged: FrameSet, frame: number, classes: Uint8Array): number {
+  for (let page = 0; page < classes.length; page++)
+    classes[page] = exchanged.add(frame + page) ? PageClass.exchange : PageClass.shared;
+  return classes.reduce((count, verdict) => count + (verdict === PageClass.exchange ? 1 : 0), 0);
+}
+
 /** Each frame of the destination takes one page. */
-function claim(written: FrameSet, frame: number, pages: number): void {
-  if (written.addRun(frame, pages)) return;
+function claimedTwice(written: FrameSet, frame: number): MwarpError {
   let twice = frame;
   while (!written.has(twice)) twice++;
-  throw new MwarpError("MWARP_E_WARP", `destination frame ${twice} is mapped by two of the pages to move`);
+  return new MwarpError("MWARP_E_WARP", `destination frame ${twice} is mapped by two of the pages to move`);
 }
 
 function has(walk: Walk, position: number, needs: number): boolean {
