@@ -34,7 +34,7 @@ BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
 WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
 MODULES := node_modules/.package-lock.json
 
-.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak demo bench bench-quick clean packages native workloads
+.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak demo bench bench-quick measure clean packages native workloads
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -143,6 +143,10 @@ bench: build ## every measurement, ten rounds each (hours), into results/; then:
 
 bench-quick: build ## a look at the methods and the planner, under five minutes
 	bin/mwarp bench quick
+
+measure: build ## what the table of a stun costs on this machine
+	$(BIN)/esbuild test/measure/table.ts --bundle --platform=node --format=esm --target=node20 --packages=external --log-level=warning --outfile=dist/test-support/measure-table.mjs
+	node dist/test-support/measure-table.mjs
 
 clean: ## remove what the build made
 	rm -rf dist coverage test-results

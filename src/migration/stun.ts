@@ -27,7 +27,9 @@ import { buildExtents } from "../warp/extents.js";
 import { memoryKind } from "../warp/memory-kind.js";
 import type { WantedPages } from "../warp/page-ranges.js";
 import { type ExchangePlan, type Movable, mappingBudget, plan } from "../warp/planner.js";
+import type { SideWalker } from "../warp/side-walker.js";
 import { buildTable, isComplete, type WarpTable } from "../warp/table.js";
+import type { TableRoom } from "../warp/table-room.js";
 import { StunClock } from "./clock.js";
 import { killPoint, staleTable } from "./faults.js";
 import { Unsettled } from "./unsettled.js";
@@ -36,6 +38,9 @@ import type { VmSession } from "./vm-session.js";
 export interface StunInput {
   readonly source: VmSession;
   readonly destination: VmSession;
+  /** Walks the destination's page tables while the source's are walked. */
+  readonly aside: SideWalker;
+  readonly room: TableRoom;
   readonly sourceRoots: readonly TaskRoot[];
   readonly destinationRoots: readonly TaskRoot[];
   readonly sourceInfo: GuestInfo;
@@ -76,6 +81,8 @@ export async function stun(
       source: input.source.sourceView(input.sourceRoots, input.sourceInfo),
       destination: input.destination.view(input.destinationRoots, input.destinationInfo),
       wanted,
+      aside: input.aside,
+      room: input.room,
     });
   const missing = how === "rehearsed" ? rehearse(input, readTable) : null;
   if (missing !== null) return missing;

@@ -11,10 +11,14 @@ export interface Walk extends WalkOutput {
 }
 
 /** Throws MWARP_E_WARP when a task has no root, two tasks share one, or the tables cannot be right. */
-export function walkWanted(guest: GuestView, ram: RamMap, wanted: WantedPages): Walk {
+export function walkWanted(
+  guest: GuestView,
+  ram: RamMap,
+  wanted: WantedPages,
+  out: WalkOutput = walkOutput(wanted.total),
+): Walk {
   const roots = rootsByTask(guest, wanted);
   const walker = new PageTableWalker(guest.memory, ram, guest.levels);
-  const out = walkOutput(wanted.total);
   const endOfUser = 512 ** guest.levels / 2;
   let position = 0;
   for (const [index, task] of wanted.tasks.entries()) {

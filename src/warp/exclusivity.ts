@@ -8,9 +8,9 @@
  * mapping word. When in doubt a page is not exclusive: copying from the source is always safe.
  */
 import type { Walk } from "./address-space-walk.js";
-import { FrameSet } from "./frame-set.js";
 import { Leaf } from "./pagewalk.js";
 import { FolioKind, type StructPages } from "./struct-page.js";
+import type { TableRoom } from "./table-room.js";
 
 const USER_PAGE = Leaf.present | Leaf.user;
 
@@ -30,19 +30,18 @@ export const SourceKind = {
 } as const;
 
 /** SourceKind of each wanted page. Reads the struct pages it needs. A stretch of the walk is a part of one folio, or one page. */
-export function sourceKinds(walk: Walk, structPages: StructPages): Uint8Array {
+export function sourceKinds(walk: Walk, structPages: StructPages, room: TableRoom): Uint8Array {
   const { frames, flags, stretches } = walk;
   const total = frames.length;
 
-  const asked = new FrameSet();
+  const { asked, others } = room;
   for (let position = 0; position < total; position += stretches[position]) {
     if (isUserPage(flags[position])) asked.add(representative(frames[position], flags[position]));
   }
   structPages.read(asked);
 
   // Head of each stretch's folio plus one; 0 when not known.
-  const heads = new Uint32Array(total);
-  const others = new FrameSet();
+  const { heads } = room;
   for (let position = 0; position < total; position += stretches[position]) {
     if (!isUserPage(flags[position])) continue;
     const frame = representative(frames[position], flags[position]);
@@ -59,7 +58,7 @@ export function sourceKinds(walk: Walk, structPages: StructPages): Uint8Array {
         structPages.countLeaf(heads[position] - 1);
   }
 
-  const kinds = new Uint8Array(total);
+  const { kinds } = room;
   for (let position = 0; position < total; position += stretches[position]) {
     const head = heads[position] - 1;
     if (head < 0) continue;

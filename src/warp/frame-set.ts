@@ -16,6 +16,12 @@ export class FrameSet {
     return this.#size;
   }
 
+  /** Empties it, and keeps the memory. */
+  clear(): void {
+    for (const chunk of this.#chunks) chunk?.fill(0);
+    this.#size = 0;
+  }
+
   /** Adds `frame`; false when it was in already. */
   add(frame: number): boolean {
     const number = frame >>> SET_SHIFT;
@@ -85,6 +91,11 @@ function bitsOf(frame: number, end: number): number {
 /** A number below 2^32 for each frame; 0 when never set. */
 export class FrameWords {
   readonly #chunks: (Uint32Array | undefined)[] = [];
+
+  /** Sets all to 0, and keeps the memory. */
+  clear(): void {
+    for (const chunk of this.#chunks) chunk?.fill(0);
+  }
 
   get(frame: number): number {
     const chunk = this.#chunks[frame >>> WORD_SHIFT];

@@ -60,6 +60,13 @@ export const walkOutput = (pages: number): WalkOutput => ({
   stretches: new Uint16Array(pages),
 });
 
+/** The same for two threads. */
+export const sharedWalkOutput = (pages: number): WalkOutput => ({
+  frames: new Uint32Array(new SharedArrayBuffer(pages * 4)),
+  flags: new Uint8Array(new SharedArrayBuffer(pages)),
+  stretches: new Uint16Array(new SharedArrayBuffer(pages * 2)),
+});
+
 /** What maps a 2 MiB region of address space. */
 type Mapping = "nothing" | "hugeLeaf" | "table";
 

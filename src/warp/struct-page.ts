@@ -45,14 +45,23 @@ export class StructPages {
   readonly #base: KernelAddress;
   readonly #baseLow: number;
   readonly #baseHigh: number;
-  readonly #known = new FrameWords();
+  readonly #known: FrameWords;
   readonly #scratch: Uint8Array;
   readonly #words: Uint32Array;
 
-  /** Throws MWARP_E_WARP when the facts cannot be right. */
-  constructor(kernel: KernelMemory, levels: PageTableLevels, facts: StructPageFacts) {
+  /**
+   * Throws MWARP_E_WARP when the facts cannot be right.
+   * @param known where to keep what was read: all 0
+   */
+  constructor(
+    kernel: KernelMemory,
+    levels: PageTableLevels,
+    facts: StructPageFacts,
+    known = new FrameWords(),
+  ) {
     const base = checkFacts(facts);
     this.#kernel = kernel;
+    this.#known = known;
     this.#facts = facts;
     this.#base = kernelAddress(base, levels);
     this.#baseLow = Number(base & 0xffff_ffffn);

@@ -3,18 +3,20 @@
  * them. Built with both guests paused, from their own page tables; good only until either runs again. (A table of
  * guests that run, as in the rehearsal of a stun, says no more than what was missing at some time.)
  */
-import { MwarpError } from "../errors.js";
 import type { PageRun } from "../protocol/agent.js";
 import { type Walk, walkWanted } from "./address-space-walk.js";
+import { DESTINATION_NEEDS, walkDestination } from "./destination-walk.js";
 import { SourceKind, sourceKinds } from "./exclusivity.js";
-import { FrameSet } from "./frame-set.js";
+import type { FrameSet } from "./frame-set.js";
 import { KernelMemory } from "./kernel-va.js";
 import { confirmRoots } from "./live-tasks.js";
 import { selectRuns, type WantedPages } from "./page-ranges.js";
 import { Leaf } from "./pagewalk.js";
 import type { GuestView, SourceView } from "./physical-memory.js";
 import { RamMap } from "./ram-map.js";
+import type { SideWalker } from "./side-walker.js";
 import { StructPages } from "./struct-page.js";
+import { TableRoom } from "./table-room.js";
 
 /** What is to be done with a page. */
 export const PageClass = {
@@ -60,8 +62,6 @@ interface Classified {
 }
 
 const SOURCE_NEEDS = Leaf.present | Leaf.user;
-/** Written by the destination guest since it allocated the frame (I8), private to one leaf (checked: each frame once). */
-const DESTINATION_NEEDS = Leaf.present | Leaf.user | Leaf.writable | Leaf.dirty;
 
 /**
  * Walks both guests and classifies every wanted page. Both VMs must be paused from before the call until the plan is
@@ -72,18 +72,25 @@ export function buildTable(options: {
   readonly source: SourceView;
   readonly destination: GuestView;
   readonly wanted: WantedPages;
+  /** Walks the destination while the source is walked here. */
+  readonly aside?: Pick<SideWalker, "begin">;
+  /** Where to make it: whatever table was made there before, or by `aside`, is overwritten. */
+  readonly room?: TableRoom;
 }): WarpTable {
   const { wanted } = options;
   const source = new RamMap(options.source.layout);
   const destination = new RamMap(options.destination.layout);
+  const room = options.room ?? new TableRoom();
+  room.clear(wanted.total);
   const sourceKernel = kernelOf(options.source, source);
   confirmRoots(sourceKernel, options.source);
   confirmRoots(kernelOf(options.destination, destination), options.destination);
-  const from = walkWanted(options.source, source, wanted);
-  const to = walkWanted(options.destination, destination, wanted);
+  const walked = options.aside?.begin(options.destination, wanted);
+  const from = walkWanted(options.source, source, wanted, room.from);
   const { levels, structPage } = options.source;
-  const kinds = sourceKinds(from, new StructPages(sourceKernel, levels, structPage));
-  const { classes, counts } = classify(from, to, kinds);
+  const kinds = sourceKinds(from, new StructPages(sourceKernel, levels, structPage, room.known), room);
+  const to = walked?.() ?? walkDestination(options.destination, destination, wanted, room.to);
+  const { classes, counts } = classify(from, to, kinds, room);
   return {
     wanted,
     sourceFrames: from.frames,
@@ -110,12 +117,10 @@ const kernelOf = (guest: GuestView, ram: RamMap): KernelMemory =>
   new KernelMemory(guest.memory, ram, guest.levels, guest.kernelRootGpa);
 
 /** In steps of pages that are in one stretch on both sides: of huge leaves, 512 at a time. */
-function classify(from: Walk, to: Walk, kinds: Uint8Array): Classified {
+function classify(from: Walk, to: Walk, kinds: Uint8Array, room: TableRoom): Classified {
   const total = kinds.length;
-  const classes = new Uint8Array(total);
+  const { classes, exchanged } = room;
   const perClass = [0, 0, 0, 0];
-  const written = new FrameSet();
-  const exchanged = new FrameSet();
   let missingSource = 0;
   let missingDestination = 0;
   let fromEnd = 0;
@@ -129,7 +134,6 @@ function classify(from: Walk, to: Walk, kinds: Uint8Array): Classified {
     const destinationReady = has(to, position, DESTINATION_NEEDS);
     if (!sourceReady) missingSource += pages;
     if (!destinationReady) missingDestination += pages;
-    else if (!written.addRun(to.frames[position], pages)) throw claimedTwice(written, to.frames[position]);
     let verdict: number = PageClass.exchange;
     if (!sourceReady || !destinationReady) verdict = PageClass.missing;
     else if (kinds[position] !== SourceKind.exclusive) verdict = PageClass.copy;
@@ -153,13 +157,6 @@ function exchangeOthers(exchanged: FrameSet, frame: number, classes: Uint8Array)
   for (let page = 0; page < classes.length; page++)
     classes[page] = exchanged.add(frame + page) ? PageClass.exchange : PageClass.shared;
   return classes.reduce((count, verdict) => count + (verdict === PageClass.exchange ? 1 : 0), 0);
-}
-
-/** Each frame of the destination takes one page. */
-function claimedTwice(written: FrameSet, frame: number): MwarpError {
-  let twice = frame;
-  while (!written.has(twice)) twice++;
-  return new MwarpError("MWARP_E_WARP", `destination frame ${twice} is mapped by two of the pages to move`);
 }
 
 function has(walk: Walk, position: number, needs: number): boolean {

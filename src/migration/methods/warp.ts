@@ -13,6 +13,8 @@ import type { ExchangePieces } from "../../warp/backends/exchange-pieces.js";
 import { encodeExchange } from "../../warp/backends/exchange-record.js";
 import type { CostModel } from "../../warp/cost-model.js";
 import { subtractRuns, toRuns, type WantedPages, wantedPages } from "../../warp/page-ranges.js";
+import { SideWalker } from "../../warp/side-walker.js";
+import { TableRoom } from "../../warp/table-room.js";
 import type { MigrationVm } from "../ports.js";
 import type { Tally } from "../report.js";
 import type { StepRunner } from "../runner.js";
@@ -36,6 +38,7 @@ const DEFAULT_MAX_STUN_MS = 10_000;
 interface Sessions {
   readonly source: VmSession;
   readonly destination: VmSession;
+  readonly aside: SideWalker;
 }
 
 /** Runs to the commit; what is left is the same for all methods. */
@@ -58,6 +61,7 @@ export async function migrateWarp(
     await run.step("populate", () => populate(context, wanted));
     const facts = {
       ...sessions,
+      room: new TableRoom(),
       sourceRoots: dumped.roots,
       destinationRoots: roots,
       sourceInfo: context.checked.sourceInfo,
@@ -105,7 +109,11 @@ async function openSessions(context: StepContext): Promise<Sessions> {
         "the memory of these VMs must not be remapped; use --backend copy",
       );
     }
-    return { source, destination };
+    const { endpoint, layout } = destination;
+    const aside = new SideWalker({ pid: endpoint.pid, layout }, (reason) =>
+      context.onNote(`both VMs' page tables are walked by one thread: ${reason}`),
+    );
+    return { source, destination, aside };
   } catch (error) {
     source.close();
     destination?.close();
@@ -114,6 +122,7 @@ async function openSessions(context: StepContext): Promise<Sessions> {
 }
 
 function closeSessions(sessions: Sessions | null): void {
+  sessions?.aside.close();
   sessions?.source.close();
   sessions?.destination.close();
 }
