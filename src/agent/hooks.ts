@@ -12,6 +12,9 @@ import { readIfThere, writeAtomic } from "./files.js";
 import { log } from "./log.js";
 import { ACTION_SOCKET, type HookAction, hookActions, MIGRATIONS_DIR, migrationPaths } from "./paths.js";
 
+/** For the reason why a hook will never come. It wakes who waits itself, and each look takes its time from CRIU. */
+const LOOK_EVERY_MS = 50;
+
 /** A hook that waits. */
 export interface HeldHook {
   readonly migration: string;
@@ -63,7 +66,7 @@ export class Hooks {
       if (performance.now() > deadline) {
         throw new MwarpError("MWARP_E_TIMEOUT", `CRIU did not reach ${action} in ${options.timeoutMs} ms`);
       }
-      await this.#nextArrival(20);
+      await this.#nextArrival(LOOK_EVERY_MS);
     }
   }
 
