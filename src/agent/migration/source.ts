@@ -1,5 +1,4 @@
 /** The source side of a migration, up to the dump. What ends it, either way, is in source-end.ts. */
-import { spawn } from "node:child_process";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
@@ -15,7 +14,6 @@ import {
 import { freeze, memoryBytes, subgroups, tasksOf } from "../containers/cgroup.js";
 import { bridgeAddress, vethName } from "../containers/network.js";
 import { loadSpec, setHeld } from "../containers/store.js";
-import { exists } from "../files.js";
 import type { Helper } from "../helper.js";
 import type { Hooks } from "../hooks.js";
 import { jobStatus, killJob, startJob } from "../job.js";
@@ -24,7 +22,7 @@ import { type TaskPlace, taskRoots } from "../kernel/roots.js";
 import { timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
-import { lastLines, pollUntil } from "../process.js";
+import { pollUntil } from "../process.js";
 import { toolEnvironment } from "../quick-tools.js";
 import { freePort, listens } from "../tcp-port.js";
 import { checkpointCommand } from "./command-lines.js";
@@ -32,6 +30,7 @@ import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { createParent, linkParentTasks, listImages, sendImages } from "./images.js";
 import { mustBeFree } from "./inspect.js";
+import { startArchive, takeArchive } from "./layer-archive.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
 import { releaseSource } from "./source-end.js";
@@ -73,6 +72,7 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Ag
   await pruneRecords();
   if (params.tools === "stock") return { descriptors: null };
   await startDump(record, { kind: "none" }, params.tools);
+  await startArchive(id, containerPaths(name).dir);
   return { descriptors: await externalDescriptors(name) };
 }
 
@@ -240,32 +240,8 @@ export async function layer(
   params: AgentParams<"source.layer">,
   context: RequestContext,
 ): Promise<{ bytes: number }> {
-  const record = await sourceRecord(params.migration, "frozen", "dumping", "dumped");
-  const container = containerPaths(record.name);
-  const flags = ["--xattrs", "--xattrs-include=*", "--numeric-owner"];
-  const parts = ["upper", ...((await exists(container.log)) ? ["log"] : [])];
-  const tar = spawn("tar", ["-C", container.dir, "-cf", "-", ...flags, ...parts], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const errors: Buffer[] = [];
-  tar.stderr.on("data", (data: Buffer) => errors.push(data));
-  const ended = new Promise<number | null>((resolve, reject) => {
-    tar.on("error", reject);
-    tar.on("close", (code) => resolve(code));
-  });
+  const { id, name } = await sourceRecord(params.migration, "frozen", "dumping", "dumped");
   const before = context.down.sentBytes;
-  try {
-    for await (const data of tar.stdout) await context.down.write(data as Buffer);
-  } catch (error) {
-    tar.kill("SIGKILL");
-    await ended;
-    throw error;
-  }
-  const code = await ended;
-  if (code !== 0) {
-    throw new MwarpError("MWARP_E_RUNTIME", `tar exited with ${code}`, {
-      details: lastLines(Buffer.concat(errors).toString()),
-    });
-  }
+  await takeArchive(id, containerPaths(name).dir).send(context.down);
   return { bytes: context.down.sentBytes - before };
 }
