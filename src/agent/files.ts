@@ -1,5 +1,5 @@
 /** Small file operations that Node lacks. */
-import { readFile, rename, stat, writeFile } from "node:fs/promises";
+import { readText, rename, stat, writeFile } from "./memory-files.js";
 
 /** ENODEV: a cgroup that was removed while one of its files was open. */
 const missing = new Set<unknown>(["ENOENT", "ESRCH", "ENODEV"]);
@@ -10,7 +10,7 @@ export const isMissing = (error: unknown): boolean =>
 /** The text of a file, or null when it does not exist (or the process it belongs to is gone). */
 export async function readIfThere(path: string): Promise<string | null> {
   try {
-    return await readFile(path, "utf8");
+    return await readText(path);
   } catch (error) {
     if (isMissing(error)) return null;
     throw error;

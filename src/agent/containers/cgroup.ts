@@ -1,8 +1,8 @@
 /** A container's cgroup (v2): its tasks, its freezer, its end. */
-import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Task } from "../../protocol/agent.js";
 import { isMissing, readIfThere, readNumber } from "../files.js";
+import { readText, writeFile } from "../memory-files.js";
 import { pollUntil } from "../process.js";
 
 const FREEZE_TIMEOUT_MS = 10_000;
@@ -49,7 +49,7 @@ export async function freeze(cgroup: string): Promise<void> {
   await writeFile(join(cgroup, "cgroup.freeze"), "1");
   await pollUntil(
     `freezing ${cgroup}`,
-    async () => ((await readFile(join(cgroup, "cgroup.events"), "utf8")).includes("frozen 1") ? true : null),
+    async () => ((await readText(join(cgroup, "cgroup.events"))).includes("frozen 1") ? true : null),
     { timeoutMs: FREEZE_TIMEOUT_MS, everyMs: 1 },
   );
 }

@@ -1,8 +1,9 @@
 /** Image directories: the static parent that saves the dump its page scan, and the transfer of the files. */
-import { link, mkdir, open, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { CHUNK_BYTES, type ImageFile, type Task } from "../../protocol/agent.js";
 import { parentPagemap, staticParentFiles } from "../../protocol/static-parent.js";
+import { link, MemoryFile, regularFiles, remove, stat, writeFile } from "../memory-files.js";
 import type { MigrationPaths } from "../paths.js";
 import type { DownStream, UpStream } from "../streams.js";
 
@@ -18,7 +19,7 @@ export async function createParent(paths: MigrationPaths): Promise<void> {
 export async function linkParentTasks(paths: MigrationPaths, tasks: readonly Task[]): Promise<void> {
   for (const task of tasks) {
     const name = join(paths.parent, `pagemap-${task.nsPid}.img`);
-    await rm(name, { force: true });
+    await remove(name);
     await link(join(paths.parent, TEMPLATE), name);
   }
 }
@@ -26,12 +27,8 @@ export async function linkParentTasks(paths: MigrationPaths, tasks: readonly Tas
 /** The files CRIU wrote, in the order in which they are sent. The link to the parent is no file of this kind. */
 export async function listImages(dir: string): Promise<ImageFile[]> {
   const files: ImageFile[] = [];
-  for (const entry of (await readdir(dir, { withFileTypes: true })).sort((a, b) =>
-    a.name < b.name ? -1 : 1,
-  )) {
-    if (!entry.isFile()) continue;
-    files.push({ name: entry.name, bytes: (await stat(join(dir, entry.name))).size });
-  }
+  for (const name of (await regularFiles(dir)).sort())
+    files.push({ name, bytes: (await stat(join(dir, name))).size });
   return files;
 }
 
@@ -46,21 +43,17 @@ export async function sendImages(dir: string, files: readonly ImageFile[], down:
   let batch = Buffer.alloc(CHUNK_BYTES);
   let used = 0;
   for (const { name, bytes } of files) {
-    const file = await open(join(dir, name), "r");
-    try {
-      for (let at = 0; at < bytes; ) {
-        const { bytesRead } = await file.read(batch, used, Math.min(bytes - at, batch.length - used), at);
-        if (bytesRead === 0) throw new Error(`${name} became shorter`);
-        at += bytesRead;
-        used += bytesRead;
-        if (used === batch.length) {
-          await down.write(batch);
-          batch = Buffer.alloc(CHUNK_BYTES);
-          used = 0;
-        }
+    using file = new MemoryFile(join(dir, name), "r");
+    for (let at = 0; at < bytes; ) {
+      const read = file.read(batch.subarray(used, Math.min(used + bytes - at, batch.length)), at);
+      if (read === 0) throw new Error(`${name} became shorter`);
+      at += read;
+      used += read;
+      if (used === batch.length) {
+        await down.write(batch);
+        batch = Buffer.alloc(CHUNK_BYTES);
+        used = 0;
       }
-    } finally {
-      await file.close();
     }
   }
   await down.write(batch.subarray(0, used));
@@ -68,15 +61,11 @@ export async function sendImages(dir: string, files: readonly ImageFile[], down:
 
 export async function receiveImages(dir: string, files: readonly ImageFile[], up: UpStream): Promise<void> {
   for (const { name, bytes } of files) {
-    const file = await open(join(dir, name), "w", 0o600);
-    try {
-      for (let left = bytes; left > 0; ) {
-        const data = await up.take(left);
-        await file.write(data);
-        left -= data.length;
-      }
-    } finally {
-      await file.close();
+    using file = new MemoryFile(join(dir, name), "w", 0o600);
+    for (let left = bytes; left > 0; ) {
+      const data = await up.take(left);
+      file.append(data);
+      left -= data.length;
     }
   }
 }
