@@ -87,6 +87,19 @@ describe("a source frame", () => {
     expect(verdict).toEqual({ class: PageClass.copy, kind: SourceKind[kind] });
   });
 
+  it.each([
+    ["one more leaf than references", 2, "held"],
+    ["two more", 1, "held"],
+    ["more references than are counted", 2 ** 29, "held"],
+    ["the most references there can be", 2 ** 31 - 1, "held"],
+    ["as many", 3, "exclusive"],
+  ] as const)("with three leaves is judged by its count: %s", (_name, references, kind) => {
+    const { source, from, build } = pair(3);
+    for (let page = 0; page < 3; page++) source.map(from, PAGE + page, 500);
+    source.setHead(500, references);
+    expect([...build().kinds]).toEqual(Array(3).fill(SourceKind[kind]));
+  });
+
   it("is copied when it is the huge zero page", () => {
     const verdict = verdictOf((source, root) => {
       source.map(root, PAGE - (PAGE % 512), 1024, READ_ONLY, 2);
