@@ -30,38 +30,41 @@ __attribute__((constructor)) static void begin(void)
     unsetenv("MWARP_STAGE");
 }
 
-/* What a child is still to inherit that is yet to be forked. CRIU itself forks the first task only. */
-static bool is_for_another(pid_t owner, pid_t child)
-{
-    return task && plan_descends(owner, task->pid) && !plan_descends(owner, child);
-}
-
 static void begin_task(pid_t child)
 {
-    stage_after_fork(plan_descends, child);
+    stage_after_fork(child, FORK_CHILD);
     task = plan_task(child);
     area = NULL;
     next = 0;
 }
 
+/* The list comes with the images, long after CRIU was started; the first task may be in another mount namespace. */
+static void plan_once(void)
+{
+    static bool planned;
+    const char *images = getenv("MWARP_IMAGES");
+
+    if (planned) return;
+    planned = true;
+    if (images && plan_read(images) == 0)
+        plan_trim();
+    else
+        stage_release_all();
+}
+
 /* criu/clone-noasan.c, clone3_with_pid_noasan: the only clone3 by which a task of the container comes to be. */
 static long fork_task(struct clone_args *arguments, size_t size)
 {
-    static bool planned;
     pid_t child = arguments->set_tid_size > 0 ? *(pid_t *)(uintptr_t)arguments->set_tid : 0;
     long result;
 
-    /* The list comes with the images, long after CRIU was started; the first task may be in another mount namespace. */
-    if (!planned && (!getenv("MWARP_IMAGES") || plan_read(getenv("MWARP_IMAGES")) < 0)) stage_release();
-    planned = true;
-    stage_before_fork();
+    plan_once();
+    stage_before_fork(child);
     result = raw_call(SYS_clone3, (long)arguments, (long)size, 0, 0, 0, 0);
     if (result == 0)
         begin_task(child);
-    else if (result > 0)
-        stage_after_fork(is_for_another, child);
     else
-        stage_not_forked();
+        stage_after_fork(child, result > 0 ? FORK_PARENT : FORK_FAILED);
     return result;
 }
 
@@ -105,31 +108,61 @@ static void note_premapped(char *at, size_t bytes)
         mappings[next].at = at;
 }
 
-/*
- * A huge page that is moved to where it does not lie as before is taken apart, and on some kernels its pages lose their dirty bits
- * so (6.1, __split_huge_pmd_locked). The host takes only dirty ones for pages that this guest has written.
- */
-static void write_again(char *at, size_t pages)
+#define LOOK_PAGES (16 * HUGE_PAGES)
+
+/* False when there is something, or it cannot be told: what CRIU has read must not be lost. */
+static bool is_empty(char *at, size_t pages)
 {
-    static unsigned char present[16 * HUGE_PAGES];
+    static unsigned char present[LOOK_PAGES];
 
     for (size_t done = 0, count; done < pages; done += count) {
-        count = pages - done < sizeof present ? pages - done : sizeof present;
-        if (mincore(at + done * PAGE, count * PAGE, present) != 0) return;
+        count = pages - done < LOOK_PAGES ? pages - done : LOOK_PAGES;
+        if (mincore(at + done * PAGE, count * PAGE, present) != 0) return false;
         for (size_t i = 0; i < count; i++)
-            if (present[i] & 1) *(volatile char *)(at + (done + i) * PAGE) = 0;
+            if (present[i] & 1) return false;
     }
+    return true;
+}
+
+/*
+ * A huge page of which a part is given back, or that is moved to where it does not lie as before, is taken apart; and on some kernels
+ * its pages lose their dirty bits so (6.1, __split_huge_pmd_locked). The host takes only dirty ones for pages that this guest has
+ * written.
+ */
+static void write_again(const struct mapping *mapping, bool all)
+{
+    const struct run *keep = plan_keeps(mapping);
+
+    for (size_t k = 0; k < mapping->keeps; k++) {
+        uint64_t end = keep[k].page + keep[k].pages;
+
+        for (uint64_t i = keep[k].page; i < end; i++) {
+            if (!all && i - keep[k].page >= HUGE_PAGES && end - i > HUGE_PAGES) i = end - HUGE_PAGES;
+            *(volatile char *)(mapping->at + i * PAGE) = 0;
+        }
+    }
+}
+
+/* Pages that were shared over a fork are write-protected; who has them alone gets them back at the first write. */
+static bool settle(const struct mapping *mapping, char *from)
+{
+    const struct run *keep = plan_keeps(mapping);
+
+    for (size_t k = 0; k < mapping->keeps; k++)
+        if (madvise(from + keep[k].page * PAGE, keep[k].pages * PAGE, MADV_POPULATE_WRITE) != 0) return false;
+    return true;
 }
 
 static void take(const struct mapping *mapping)
 {
     size_t bytes = mapping->pages * PAGE;
     char *from = stage_of(mapping->stage)->at + mapping->offset * PAGE;
+    bool whole = ((uintptr_t)from ^ (uintptr_t)mapping->at) / PAGE % HUGE_PAGES == 0;
 
-    plan_drop(mapping, from);
+    if (!is_empty(mapping->at, mapping->pages) || !settle(mapping, from)) return;
     if (madvise(from, bytes, MADV_DOFORK) != 0) return;
     if (raw_mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, mapping->at) != mapping->at) return;
-    if (((uintptr_t)from ^ (uintptr_t)mapping->at) / PAGE % HUGE_PAGES != 0) write_again(mapping->at, mapping->pages);
+    write_again(mapping, !whole);
     stage_taken(mapping->pages);
 }
 
@@ -139,12 +172,13 @@ static void take(const struct mapping *mapping)
  */
 static void take_all(void)
 {
-    struct mapping *mappings = plan_mappings(task);
-    bool usable[MAX_STAGES] = {false};
+    const struct mapping *mappings = plan_mappings(task);
 
-    for (int i = 0; i < MAX_STAGES; i++) usable[i] = stage_of(i) && stage_of(i)->pid == task->pid && stage_settle(i);
-    for (size_t i = 0; i < task->mappings; i++)
-        if (mappings[i].at && usable[mappings[i].stage]) take(&mappings[i]);
+    for (size_t i = 0; i < task->mappings; i++) {
+        const struct mapping *mapping = &mappings[i];
+
+        if (mapping->at && stage_of(mapping->stage) && stage_is_alone(mapping->stage)) take(mapping);
+    }
     task = NULL;
 }
 

@@ -48,14 +48,14 @@ struct stage_state {
 struct stage {
     pid_t pid;
     uint64_t pages;
-    /* Where it lies; NULL once this process has let go of it. */
+    /* Where it lies; NULL when it could not be had, or once this process has let go of it. */
     char *at;
-    /* Its part in `fills`. */
+    /* Its part in the list of runs that are faulted in. */
     size_t first_fill, fills;
 };
 
-/* A run of pages that is faulted in, in pages from the start of its stage. */
-struct fill {
+/* From the start of a stage, or of a mapping. */
+struct run {
     uint64_t page, pages;
 };
 
@@ -68,8 +68,8 @@ struct mapping {
     uint64_t offset;
     /* Where it is premapped; NULL until it was. */
     char *at;
-    /* Its part in `drops`. */
-    size_t first_drop, drops;
+    /* Its part in the list of runs that it keeps. */
+    size_t first_keep, keeps;
 };
 
 struct task {
@@ -91,16 +91,16 @@ int stage_all(const char *list);
 bool stage_any(void);
 const struct stage *stage_of(int index);
 /*
- * Around the fork of a task, in which alone a child inherits what is mapped: CRIU has other children (cgroupd, usernsd) that would
- * hold it for good. Afterwards both sides let go of what is not `wanted`, by whose it is.
+ * Around the fork of a task, in which alone a child inherits what is staged, and only for itself and those that are forked from it:
+ * CRIU has other children (cgroupd, usernsd) that would hold it for good, and a fork costs by what is inherited.
  */
-void stage_before_fork(void);
-void stage_after_fork(bool (*wanted)(pid_t owner, pid_t child), pid_t child);
-void stage_not_forked(void);
-/* Lets go of all. */
-void stage_release(void);
-/* Waits until nobody else has a piece, and makes its pages writable. False when it cannot be used. */
-bool stage_settle(int index);
+void stage_before_fork(pid_t child);
+enum fork_side { FORK_FAILED, FORK_PARENT, FORK_CHILD };
+void stage_after_fork(pid_t child, enum fork_side side);
+void stage_release(int index);
+void stage_release_all(void);
+/* Whether nobody else has it, after a wait. */
+bool stage_is_alone(int index);
 void stage_taken(uint64_t pages);
 
 /* plan.c */
@@ -109,7 +109,8 @@ const struct task *plan_task(pid_t pid);
 struct mapping *plan_mappings(const struct task *task);
 /* Whether `pid` is `ancestor` or was forked below it. */
 bool plan_descends(pid_t pid, pid_t ancestor);
-/* Gives back what of a mapping is not wanted any more. */
-void plan_drop(const struct mapping *mapping, char *at);
+/* Gives back what no mapping keeps. Before the first fork: nothing is to be held twice while the container is put together. */
+void plan_trim(void);
+const struct run *plan_keeps(const struct mapping *mapping);
 
 #endif

@@ -3,7 +3,7 @@
  *
  *   task PID PARENT PHASE
  *   vma PLACE PAGES STAGE OFFSET    ascending
- *   drop PAGE PAGES                 staged, but wanted no more; from the start of the mapping
+ *   keep PAGE PAGES                 what of it was faulted in and is wanted, from the start of the mapping; ascending
  */
 #include "handover.h"
 
@@ -20,7 +20,7 @@ struct list {
     size_t count, room;
 };
 
-static struct list tasks, mappings, drops;
+static struct list tasks, mappings, keeps;
 
 static void *append(struct list *list, size_t size)
 {
@@ -51,25 +51,26 @@ static int add_mapping(uint64_t place, uint64_t pages, int stage, uint64_t offse
     struct mapping *mapping;
 
     if (!last_task()) return -EINVAL;
-    if (!source || source->pages < pages || offset > source->pages - pages) return -EINVAL;
+    if (source && (source->pid != last_task()->pid || source->pages < pages || offset > source->pages - pages))
+        return -EINVAL;
     mapping = append(&mappings, sizeof *mapping);
     if (!mapping) return -ENOMEM;
     *mapping = (struct mapping){
-        .place = place, .pages = pages, .stage = stage, .offset = offset, .first_drop = drops.count};
+        .place = place, .pages = pages, .stage = stage, .offset = offset, .first_keep = keeps.count};
     last_task()->mappings++;
     return 0;
 }
 
-static int add_drop(uint64_t page, uint64_t pages)
+static int add_keep(uint64_t page, uint64_t pages)
 {
     struct mapping *mapping = last_mapping();
-    struct fill *drop;
+    struct run *keep;
 
     if (!mapping || pages > mapping->pages || page > mapping->pages - pages) return -EINVAL;
-    drop = append(&drops, sizeof *drop);
-    if (!drop) return -ENOMEM;
-    *drop = (struct fill){page, pages};
-    mapping->drops++;
+    keep = append(&keeps, sizeof *keep);
+    if (!keep) return -ENOMEM;
+    *keep = (struct run){page, pages};
+    mapping->keeps++;
     return 0;
 }
 
@@ -82,11 +83,12 @@ static int parse_line(const char *line)
         struct task *task = append(&tasks, sizeof *task);
 
         if (!task) return -ENOMEM;
-        *task = (struct task){.pid = pid, .parent = parent, .phase = a % HUGE_PAGES, .first_mapping = mappings.count};
+        *task = (struct task){
+            .pid = pid, .parent = parent, .phase = a % HUGE_PAGES, .first_mapping = mappings.count};
         return 0;
     }
     if (sscanf(line, "vma %llu %llu %d %llu", &a, &b, &stage, &c) == 4) return add_mapping(a, b, stage, c);
-    if (sscanf(line, "drop %llu %llu", &a, &b) == 2) return add_drop(a, b);
+    if (sscanf(line, "keep %llu %llu", &a, &b) == 2) return add_keep(a, b);
     return -EINVAL;
 }
 
@@ -101,7 +103,7 @@ int plan_read(const char *images)
     if (!file) return -errno;
     while (error == 0 && fgets(line, sizeof line, file)) error = parse_line(line);
     fclose(file);
-    if (error < 0) tasks.count = mappings.count = drops.count = 0;
+    if (error < 0) tasks.count = mappings.count = keeps.count = 0;
     return error;
 }
 
@@ -115,7 +117,12 @@ const struct task *plan_task(pid_t pid)
     return NULL;
 }
 
-struct mapping *plan_mappings(const struct task *task) { return (struct mapping *)mappings.items + task->first_mapping; }
+struct mapping *plan_mappings(const struct task *task)
+{
+    return (struct mapping *)mappings.items + task->first_mapping;
+}
+
+const struct run *plan_keeps(const struct mapping *mapping) { return (struct run *)keeps.items + mapping->first_keep; }
 
 /* Parents come before their children in the images, but what is in a file may go round in circles. */
 bool plan_descends(pid_t pid, pid_t ancestor)
@@ -130,11 +137,32 @@ bool plan_descends(pid_t pid, pid_t ancestor)
     return false;
 }
 
-void plan_drop(const struct mapping *mapping, char *at)
+/* Of one stage, what lies between the runs that are kept; false when none is. Out of order, too much is kept, or given back. */
+static bool trim(int index)
 {
-    for (size_t i = mapping->first_drop; i < mapping->first_drop + mapping->drops; i++) {
-        const struct fill *drop = (struct fill *)drops.items + i;
+    const struct stage *stage = stage_of(index);
+    uint64_t done = 0;
+    bool used = false;
 
-        madvise(at + drop->page * PAGE, drop->pages * PAGE, MADV_DONTNEED);
+    for (size_t i = 0; i < mappings.count; i++) {
+        const struct mapping *mapping = (struct mapping *)mappings.items + i;
+        const struct run *keep = plan_keeps(mapping);
+
+        if (mapping->stage != index) continue;
+        for (size_t k = 0; k < mapping->keeps; k++) {
+            uint64_t page = mapping->offset + keep[k].page;
+
+            if (page > done) madvise(stage->at + done * PAGE, (page - done) * PAGE, MADV_DONTNEED);
+            if (page + keep[k].pages > done) done = page + keep[k].pages;
+            used = true;
+        }
     }
+    if (stage->pages > done) madvise(stage->at + done * PAGE, (stage->pages - done) * PAGE, MADV_DONTNEED);
+    return used;
+}
+
+void plan_trim(void)
+{
+    for (int i = 0; i < MAX_STAGES; i++)
+        if (stage_of(i) && (!plan_task(stage_of(i)->pid) || !trim(i))) stage_release(i);
 }

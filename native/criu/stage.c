@@ -17,15 +17,19 @@
 #include <unistd.h>
 
 #define MAX_FILLS 16384
-/* Others let go of a piece in the moment they are forked; until then nobody has to wait long. */
-#define SETTLE_TRIES    5000
-#define SETTLE_PAUSE_NS 200000
+/* Between two looks at the clock: a GiB a second is slow. */
+#define PIECE_PAGES 16384
+/* The container runs on meanwhile; but whoever empties a VM waits. */
+#define LIMIT_S 60
+/* Others let go in the moment they are forked: nobody has to wait long, and all together no longer than this. */
+#define ALONE_TRIES    5000
+#define ALONE_PAUSE_NS 200000
 
 /* Huge pages: as the kernel has it, asked for or refused by madvise(2), or off for the process by prctl(2). */
 enum thp { THP_DEFAULT, THP_ASKED, THP_REFUSED, THP_OFF };
 
 static struct stage stages[MAX_STAGES];
-static struct fill fills[MAX_FILLS];
+static struct run fills[MAX_FILLS];
 static int stage_count;
 static size_t fill_count;
 static struct stage_state *state;
@@ -37,17 +41,21 @@ const struct stage *stage_of(int index)
     return index >= 0 && index < stage_count && stages[index].at ? &stages[index] : NULL;
 }
 
-static void release(int index)
+void stage_release(int index)
 {
+    if (!stage_of(index)) return;
     raw_munmap(stages[index].at, stages[index].pages * PAGE);
     stages[index].at = NULL;
     atomic_fetch_sub(&state->holders[index], 1);
 }
 
-static int advise(void *at, size_t bytes, int advice)
+void stage_release_all(void)
 {
-    return madvise(at, bytes, advice) < 0 ? -errno : 0;
+    for (int i = 0; i < stage_count; i++) stage_release(i);
+    stage_count = 0;
 }
+
+static int advise(void *at, size_t bytes, int advice) { return madvise(at, bytes, advice) < 0 ? -errno : 0; }
 
 /* A place that is as far from a 2 MiB boundary as `page` is: huge pages lie in it as in the mapping that it is for. */
 static char *reserve(uint64_t page, uint64_t pages, bool no_reserve)
@@ -64,22 +72,63 @@ static char *reserve(uint64_t page, uint64_t pages, bool no_reserve)
     return at + head;
 }
 
-static int fill(const struct stage *stage, enum thp thp)
+static int64_t now_s(void)
 {
-    uint64_t done = 0;
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+static int fault_in(char *at, uint64_t pages, int64_t deadline)
+{
     int error = 0;
+
+    for (uint64_t done = 0, count; done < pages && error == 0; done += count) {
+        count = pages - done < PIECE_PAGES ? pages - done : PIECE_PAGES;
+        error = now_s() > deadline ? -ETIME : advise(at + done * PAGE, count * PAGE, MADV_POPULATE_WRITE);
+    }
+    if (error == 0) atomic_fetch_add(&state->staged_pages, pages);
+    return error;
+}
+
+/*
+ * Blocks of 2 MiB that are wanted to the last page, or the pages before and after them. The latter must not become huge pages: the
+ * room around a mapping would be in them, which the mapping itself has not.
+ */
+static int fill_part(const struct stage *stage, bool blocks, int64_t deadline)
+{
+    uint64_t lead = (uintptr_t)stage->at / PAGE % HUGE_PAGES;
+    int error = 0;
+
+    for (size_t i = stage->first_fill; i < stage->first_fill + stage->fills && error == 0; i++) {
+        uint64_t page = fills[i].page, end = page + fills[i].pages;
+        uint64_t first = (page + lead + HUGE_PAGES - 1) / HUGE_PAGES * HUGE_PAGES - lead;
+        uint64_t last = (end + lead) / HUGE_PAGES * HUGE_PAGES - lead;
+
+        if (first >= last || first > end) first = last = end;
+        if (blocks) {
+            error = fault_in(stage->at + first * PAGE, last - first, deadline);
+        } else {
+            error = fault_in(stage->at + page * PAGE, first - page, deadline);
+            if (error == 0) error = fault_in(stage->at + last * PAGE, end - last, deadline);
+        }
+    }
+    return error;
+}
+
+static int fill(const struct stage *stage, enum thp thp, int64_t deadline)
+{
+    int error;
 
     if (thp == THP_ASKED) advise(stage->at, stage->pages * PAGE, MADV_HUGEPAGE);
     if (thp == THP_REFUSED) advise(stage->at, stage->pages * PAGE, MADV_NOHUGEPAGE);
     if (thp == THP_OFF) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-    for (size_t i = stage->first_fill; i < stage->first_fill + stage->fills && error == 0; i++) {
-        error = advise(stage->at + fills[i].page * PAGE, fills[i].pages * PAGE, MADV_POPULATE_WRITE);
-        done += fills[i].pages;
-    }
-    if (thp == THP_OFF) prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
-    if (error == 0) error = advise(stage->at, stage->pages * PAGE, MADV_DONTFORK);
-    if (error == 0) atomic_fetch_add(&state->staged_pages, done);
-    return error;
+    error = fill_part(stage, true, deadline);
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    if (error == 0) error = fill_part(stage, false, deadline);
+    prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+    return error == 0 ? advise(stage->at, stage->pages * PAGE, MADV_DONTFORK) : error;
 }
 
 static struct stage_state *open_state(const char *list)
@@ -98,6 +147,7 @@ static struct stage_state *open_state(const char *list)
     return at == MAP_FAILED ? NULL : at;
 }
 
+/* A mapping for which there is no room keeps its number and gets nothing. */
 static int parse(FILE *file, enum thp *wishes)
 {
     char line[256];
@@ -111,12 +161,11 @@ static int parse(FILE *file, enum thp *wishes)
             if (stage_count == MAX_STAGES) return -E2BIG;
             stages[stage_count] = (struct stage){.pid = pid, .pages = pages, .first_fill = fill_count};
             stages[stage_count].at = reserve(page, pages, no_reserve != 0);
-            if (!stages[stage_count].at) return -ENOMEM;
             atomic_store(&state->holders[stage_count], 1);
             wishes[stage_count++] = (enum thp)thp;
         } else if (last && sscanf(line, "fill %llu %llu", &page, &pages) == 2) {
             if (fill_count == MAX_FILLS || pages > last->pages || page > last->pages - pages) return -E2BIG;
-            fills[fill_count++] = (struct fill){page, pages};
+            fills[fill_count++] = (struct run){page, pages};
             last->fills++;
         } else {
             return -EINVAL;
@@ -127,6 +176,7 @@ static int parse(FILE *file, enum thp *wishes)
 
 int stage_all(const char *list)
 {
+    int64_t deadline = now_s() + LIMIT_S;
     enum thp wishes[MAX_STAGES];
     FILE *file = fopen(list, "re");
     int error;
@@ -135,62 +185,48 @@ int stage_all(const char *list)
     state = open_state(list);
     error = state ? parse(file, wishes) : -EIO;
     fclose(file);
-    for (int i = 0; i < stage_count && error == 0; i++) error = fill(&stages[i], wishes[i]);
-    if (error < 0) stage_release();
+    for (int i = 0; i < stage_count && error == 0; i++)
+        if (stages[i].at) error = fill(&stages[i], wishes[i], deadline);
+    if (error == 0 && atomic_load(&state->staged_pages) == 0) error = -ENOMEM;
+    if (error < 0) stage_release_all();
     if (state) atomic_store(&state->outcome, error < 0 ? error : 1);
     return error;
 }
 
-void stage_before_fork(void)
+void stage_before_fork(pid_t child)
 {
     for (int i = 0; i < stage_count; i++) {
-        if (!stages[i].at) continue;
+        if (!stages[i].at || !plan_descends(stages[i].pid, child)) continue;
         advise(stages[i].at, stages[i].pages * PAGE, MADV_DOFORK);
         atomic_fetch_add(&state->holders[i], 1);
     }
 }
 
-void stage_after_fork(bool (*wanted)(pid_t owner, pid_t child), pid_t child)
+void stage_after_fork(pid_t child, enum fork_side side)
 {
     for (int i = 0; i < stage_count; i++) {
+        bool inherited = plan_descends(stages[i].pid, child);
+
         if (!stages[i].at) continue;
-        if (wanted(stages[i].pid, child))
+        if (side == FORK_PARENT && inherited) {
+            stage_release(i);
+        } else if (side == FORK_CHILD && !inherited) {
+            /* It was not inherited. */
+            stages[i].at = NULL;
+        } else if (inherited) {
             advise(stages[i].at, stages[i].pages * PAGE, MADV_DONTFORK);
-        else
-            release(i);
+            if (side == FORK_FAILED) atomic_fetch_sub(&state->holders[i], 1);
+        }
     }
 }
 
-void stage_not_forked(void)
+bool stage_is_alone(int index)
 {
-    for (int i = 0; i < stage_count; i++) {
-        if (!stages[i].at) continue;
-        advise(stages[i].at, stages[i].pages * PAGE, MADV_DONTFORK);
-        atomic_fetch_sub(&state->holders[i], 1);
-    }
-}
+    static int tries = ALONE_TRIES;
+    const struct timespec pause = {0, ALONE_PAUSE_NS};
 
-void stage_release(void)
-{
-    for (int i = 0; i < stage_count; i++)
-        if (stages[i].at) release(i);
-    stage_count = 0;
-}
-
-/* Pages that were shared over a fork are write-protected; whoever has them alone gets them back at the first write. */
-bool stage_settle(int index)
-{
-    const struct timespec pause = {0, SETTLE_PAUSE_NS};
-    const struct stage *stage = stage_of(index);
-
-    if (!stage) return false;
-    for (int i = 0; atomic_load(&state->holders[index]) > 1; i++) {
-        if (i == SETTLE_TRIES) return false;
-        nanosleep(&pause, NULL);
-    }
-    for (size_t i = stage->first_fill; i < stage->first_fill + stage->fills; i++)
-        if (advise(stage->at + fills[i].page * PAGE, fills[i].pages * PAGE, MADV_POPULATE_WRITE) < 0) return false;
-    return true;
+    for (; atomic_load(&state->holders[index]) > 1 && tries > 0; tries--) nanosleep(&pause, NULL);
+    return atomic_load(&state->holders[index]) == 1;
 }
 
 void stage_taken(uint64_t pages) { atomic_fetch_add(&state->handed_pages, pages); }

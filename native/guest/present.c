@@ -47,7 +47,7 @@ int64_t present_runs(pid_t pid, const struct page_run *runs, size_t count, uint6
 
     snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
     pagemap = open(path, O_RDONLY | O_CLOEXEC);
-    if (pagemap < 0) return errno == ENOENT ? 0 : -errno;
+    if (pagemap < 0) return errno == ENOENT || errno == ESRCH ? 0 : -errno;
     for (size_t i = 0; i < count; i++) {
         uint64_t at = runs[i].address, end = at + runs[i].pages * PAGE;
 

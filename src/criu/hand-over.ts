@@ -1,10 +1,10 @@
 /**
  * Decides which mappings of the restored tasks get memory that was staged before the freeze, and writes the list that says so to the
- * library in CRIU (native/criu/plan.c). Nothing depends on it for being right: what is handed over is zero, like what it replaces.
+ * library in CRIU (native/criu/plan.c). No byte depends on it: what is handed over is zero, and what it replaces is empty.
  */
 import type { StagedMapping } from "../protocol/stage.js";
 import { PAGES_PER_HUGE } from "../units.js";
-import type { DumpedTask, Mapping } from "./tasks.js";
+import type { DumpedTask, Mapping, Replaceable } from "./tasks.js";
 
 interface Span {
   readonly page: number;
@@ -73,12 +73,16 @@ function canBeReplaced(mapping: Mapping, { listed, wanted }: PlannedTask): boole
   return mapping.replaceable !== null && pagesIn(listed, mapping) === pagesIn(wanted, mapping);
 }
 
+/** CRIU can give advice on huge pages that was not given before, and cannot take back any. */
+const isAlike = ({ commit, hugePages }: StagedMapping, mapping: Replaceable | null): boolean =>
+  commit === mapping?.commit && (hugePages === "off" ? "default" : hugePages) === mapping.advice;
+
 function bestStage(placed: Placed, nsPid: number, staged: readonly StagedMapping[]): Given | null {
   const { page, endPage, replaceable } = placed.mapping;
   let best: Given | null = null;
   for (const [stage, from] of staged.entries()) {
     const holds = from.page <= page && endPage <= from.page + from.pages;
-    if (from.nsPid !== nsPid || from.commit !== replaceable || !holds) continue;
+    if (from.nsPid !== nsPid || !holds || !isAlike(from, replaceable)) continue;
     const ready = pagesIn(from.fills, placed.mapping);
     if (ready > (best?.ready ?? 0)) best = { ...placed, stage, from, ready };
   }
@@ -108,11 +112,10 @@ function phaseOf({ mapping, place: at }: Given): number {
 
 function lineOf({ mapping, place: at, stage, from }: Given, { wanted }: PlannedTask): string[] {
   const { page, endPage } = mapping;
-  const ready = clip(from.fills, page, endPage);
-  const drops = subtract(ready, clip(wanted, page, endPage));
+  const keeps = intersect(clip(from.fills, page, endPage), clip(wanted, page, endPage));
   return [
     `vma ${at} ${endPage - page} ${stage} ${page - from.page}`,
-    ...drops.map((drop) => `drop ${drop.page - page} ${drop.pages}`),
+    ...keeps.map((keep) => `keep ${keep.page - page} ${keep.pages}`),
   ];
 }
 
@@ -127,19 +130,17 @@ function clip(spans: readonly Span[], page: number, endPage: number): Span[] {
 const pagesIn = (spans: readonly Span[], { page, endPage }: Mapping): number =>
   clip(spans, page, endPage).reduce((sum, { pages }) => sum + pages, 0);
 
-/** What of `spans` is not in `others`; both ascending. */
-function subtract(spans: readonly Span[], others: readonly Span[]): Span[] {
-  const rest: Span[] = [];
+/** What is in both; either ascending, without overlap. */
+function intersect(spans: readonly Span[], others: readonly Span[]): Span[] {
+  const common: Span[] = [];
   let next = 0;
-  for (const span of spans) {
-    const end = span.page + span.pages;
-    let at = span.page;
-    while (next < others.length && others[next]!.page + others[next]!.pages <= at) next++;
-    for (let i = next; i < others.length && others[i]!.page < end; i++) {
-      if (others[i]!.page > at) rest.push({ page: at, pages: others[i]!.page - at });
-      at = Math.max(at, others[i]!.page + others[i]!.pages);
+  for (const { page, pages } of spans) {
+    while (next < others.length && others[next]!.page + others[next]!.pages <= page) next++;
+    for (let i = next; i < others.length && others[i]!.page < page + pages; i++) {
+      const start = Math.max(page, others[i]!.page);
+      const end = Math.min(page + pages, others[i]!.page + others[i]!.pages);
+      common.push({ page: start, pages: end - start });
     }
-    if (at < end) rest.push({ page: at, pages: end - at });
   }
-  return rest;
+  return common;
 }

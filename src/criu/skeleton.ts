@@ -66,6 +66,8 @@ export async function rewriteSkeleton(
   const out = new Map(files);
   // A link to the static parent in the source guest; it leads nowhere on the destination.
   out.delete("parent");
+  // Ours to write.
+  out.delete(HANDOVER_FILE);
   for (const { nsPid, pagemap, pagesName, pieces } of plans) {
     out.set(`pagemap-${nsPid}.img`, encodePagemap(pagemap.head, pieces.map(pieceRecord)));
     const ours = countPages(pieces.filter((piece) => piece.kind === "fill")) * PAGE_BYTES;

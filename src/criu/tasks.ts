@@ -9,13 +9,17 @@ export interface Mapping {
   readonly page: number;
   readonly endPage: number;
   readonly warpable: boolean;
-  /** Whether CRIU may map it at another place first, where it takes a page more if it is a shadow stack. */
+  /** Whether CRIU may map it at another place first, where a shadow stack takes a page more (to CRIU 4.1; later ones do not). */
   readonly premapped: "not" | "as it is" | "with a page more";
-  /**
-   * Of which kind fresh memory must be that can take its place, by whether it counts as promised (MAP_NORESERVE); null when it is not
-   * plain memory that is read and written.
-   */
-  readonly replaceable: "reserve" | "noreserve" | null;
+  /** Of which kind fresh memory must be that can take its place; null when it is not plain memory that is read and written. */
+  readonly replaceable: Replaceable | null;
+}
+
+export interface Replaceable {
+  /** Whether it counts as promised; not with MAP_NORESERVE. */
+  readonly commit: "reserve" | "noreserve";
+  /** What madvise(2) said of huge pages. */
+  readonly advice: "default" | "asked" | "refused";
 }
 
 export interface DumpedTask {
@@ -58,6 +62,9 @@ const MAP_PRIVATE = 2;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MAP_HUGETLB = 0x40000;
+/** Bits of a mapping's advice, 1 << the number of it (include/uapi/asm-generic/mman-common.h). */
+const MADV_HUGEPAGE = 1n << 14n;
+const MADV_NOHUGEPAGE = 1n << 15n;
 
 export function isWarpable(vma: Pick<VmaEntry, "status" | "prot" | "flags">): boolean {
   const anonymous = (vma.status & REGULAR) !== 0 && (vma.status & ANON_PRIVATE) !== 0;
@@ -74,10 +81,14 @@ function isPremapped({ status, flags }: Pick<VmaEntry, "status" | "flags">): Map
   return regular || (status & AIO_RING) !== 0 ? "as it is" : "not";
 }
 
-function isReplaceable(vma: Pick<VmaEntry, "status" | "prot" | "flags">): Mapping["replaceable"] {
+function replaceableBy(vma: Pick<VmaEntry, "status" | "prot" | "flags" | "madv">): Replaceable | null {
   if (!isWarpable(vma) || vma.prot !== (PROT_READ | PROT_WRITE)) return null;
-  if (vma.flags === (MAP_PRIVATE | MAP_ANONYMOUS)) return "reserve";
-  return vma.flags === (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE) ? "noreserve" : null;
+  if ((vma.flags | MAP_NORESERVE) !== (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)) return null;
+  const asked = (vma.madv & MADV_HUGEPAGE) === 0n ? "default" : "asked";
+  return {
+    commit: (vma.flags & MAP_NORESERVE) === 0 ? "reserve" : "noreserve",
+    advice: (vma.madv & MADV_NOHUGEPAGE) === 0n ? asked : "refused",
+  };
 }
 
 export function requireFile(files: ImageFiles, name: string): Uint8Array {
@@ -119,7 +130,7 @@ function readMappings(name: string, bytes: Uint8Array): Mapping[] {
       endPage,
       warpable: isWarpable(vma),
       premapped: isPremapped(vma),
-      replaceable: isReplaceable(vma),
+      replaceable: replaceableBy(vma),
     });
   }
   return mappings;

@@ -1,8 +1,9 @@
 /** Strategy `staged`: what the destination is to have faulted in before the freeze, and whether that is worth it. */
+import { toMwarpError } from "../errors.js";
 import type { FaultCosts, GuestInfo } from "../protocol/guest-info.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import type { StagedMapping } from "../protocol/stage.js";
-import { HUGE_BYTES, MIB, PAGE_BYTES, PAGES_PER_HUGE } from "../units.js";
+import { MIB, PAGE_BYTES, PAGES_PER_HUGE } from "../units.js";
 import type { Checked } from "./preflight.js";
 import { DESTINATION_HEADROOM_BYTES } from "./reasons.js";
 import type { Tally } from "./report.js";
@@ -12,6 +13,8 @@ const LOOK_MS = 30_000;
 const STAGE_MS = 150_000;
 /** CRIU itself, which is in the container's cgroup while it stages. */
 const CRIU_BYTES = 32 * MIB;
+/** A table of 4 KiB maps 2 MiB, in CRIU and in the task; more than that where pages are huge. */
+const PAGE_TABLES = 2 / PAGES_PER_HUGE;
 /** CRIU maps all private memory of a task at another place first when any of it is handed over; a program has so many mappings. */
 const MAPPINGS_OF_A_TASK = 100;
 
@@ -31,11 +34,8 @@ export async function chooseStage(context: Context): Promise<readonly StagedMapp
   const { request, checked, tally, onNote } = context;
   tally.strategy = "eager";
   if (request.strategy === "eager") return [];
-  const { mappings } = await checked.sourceAgent.call(
-    "source.stageable",
-    { migration: context.id },
-    { signal: context.signal, timeoutMs: LOOK_MS },
-  );
+  const mappings = await look(context);
+  if (mappings === null) return [];
   const why = whyNot(mappings, checked);
   if (why !== null) {
     if (request.strategy === "staged") onNote(`nothing is staged: ${why}`);
@@ -46,6 +46,18 @@ export async function chooseStage(context: Context): Promise<readonly StagedMapp
   return stagedMs < eagerMs ? mappings : [];
 }
 
+/** Null when the source cannot say: that is no reason not to move. */
+async function look({ id, checked, signal, onNote }: Context): Promise<readonly StagedMapping[] | null> {
+  try {
+    const options = { signal, timeoutMs: LOOK_MS };
+    return (await checked.sourceAgent.call("source.stageable", { migration: id }, options)).mappings;
+  } catch (error) {
+    signal.throwIfAborted();
+    onNote(`nothing is staged: ${toMwarpError(error).message}`);
+    return null;
+  }
+}
+
 /** Null when nothing speaks against it. What the mappings are is the source's word: it must not cost the destination its memory. */
 function whyNot(
   mappings: readonly StagedMapping[],
@@ -54,11 +66,12 @@ function whyNot(
   const bytes = mappings.reduce((sum, { fills }) => sum + pagesOf(fills), 0) * PAGE_BYTES;
   if (bytes === 0) return "the container has no private memory that could be";
   if (destinationInfo.faultCosts === null) return "the destination's kernel cannot fault memory in ahead";
-  const most = mappings.reduce((sum, mapping) => sum + mostBytes(mapping, destinationInfo), 0);
-  if (most + DESTINATION_HEADROOM_BYTES > destinationInfo.memAvailableBytes)
-    return "with the huge pages that it would get it has no room in the destination's memory";
+  const needed = bytes + bytes * PAGE_TABLES;
+  if (needed + DESTINATION_HEADROOM_BYTES > destinationInfo.memAvailableBytes)
+    return "it has no room in the destination's memory";
   const { memoryLimitBytes: limit } = usage;
-  if (limit !== null && bytes + CRIU_BYTES > limit) return "the container's memory limit leaves CRIU no room";
+  if (limit !== null && needed + CRIU_BYTES > limit)
+    return "the container's memory limit leaves CRIU no room";
   return null;
 }
 
@@ -83,22 +96,6 @@ export function predict(
 
 const getsHugePages = ({ hugePages }: StagedMapping, mode: string): boolean =>
   mode !== "never" && (hugePages === "asked" || (hugePages === "default" && mode === "always"));
-
-/** What faulting it in may take: a huge page for each block of 2 MiB in which there is a page. */
-function mostBytes(
-  mapping: StagedMapping,
-  { transparentHugepages }: Pick<GuestInfo, "transparentHugepages">,
-): number {
-  if (!getsHugePages(mapping, transparentHugepages)) return pagesOf(mapping.fills) * PAGE_BYTES;
-  let [blocks, next] = [0, 0];
-  for (const { page, pages } of mapping.fills) {
-    const end = Math.floor((page + pages - 1) / PAGES_PER_HUGE) + 1;
-    const first = Math.max(next, Math.floor(page / PAGES_PER_HUGE));
-    blocks += Math.max(0, end - first);
-    next = Math.max(next, end);
-  }
-  return blocks * HUGE_BYTES;
-}
 
 /** Of a page, us. */
 function costsOf(

@@ -77,28 +77,21 @@ describe("a staged move", () => {
     3 * MINUTES,
   );
 
-  it(
-    "is eager where nothing can be staged, and says why",
-    async () => {
+  it.each([
+    ["that is not there", "rm", "libmwarp-handover.so is missing"],
+    ["that cannot be loaded", "truncate -s 0", "CRIU did not load"],
+  ])(
+    "is eager with a library %s, and says why",
+    async (_, spoil, why) => {
       const workload = await Workload.run(host.lab, "vm-a", "plain", ["pattern", "32", "thp"]);
-      await host.lab.guest("vm-b", "mv", LIBRARY, `${LIBRARY}.away`);
+      await host.lab.guest("vm-b", "sh", "-ec", `cp ${LIBRARY} ${LIBRARY}.kept; ${spoil} ${LIBRARY}`);
       try {
-        const end = await host.lab.mwarp.run([
-          "migrate",
-          "plain",
-          "--to",
-          "vm-b",
-          "--strategy",
-          "staged",
-          "--json",
-        ]);
-        expect([end.exit, end.stderr]).toEqual([
-          0,
-          expect.stringContaining("libmwarp-handover.so is missing"),
-        ]);
+        const args = ["migrate", "plain", "--to", "vm-b", "--strategy", "staged", "--json"];
+        const end = await host.lab.mwarp.run(args);
+        expect([end.exit, end.stderr]).toEqual([0, expect.stringContaining(why)]);
         expect(JSON.parse(end.stdout)).toMatchObject({ outcome: "committed", strategy: "eager" });
       } finally {
-        await host.lab.guest("vm-b", "mv", `${LIBRARY}.away`, LIBRARY);
+        await host.lab.guest("vm-b", "mv", `${LIBRARY}.kept`, LIBRARY);
       }
       await workload.verify();
       await workload.remove();

@@ -18,7 +18,7 @@ import { exists } from "../files.js";
 import { jobStatus, startShim } from "../job.js";
 import { log, timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
-import { containerPaths, migrationPaths } from "../paths.js";
+import { containerPaths, HANDOVER_LIBRARY, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { toolEnvironment } from "../quick-tools.js";
 import { unpack } from "../rootfs.js";
@@ -39,8 +39,9 @@ import { showRoot, untilStandingBy, wasStarted } from "./stand-by.js";
 
 /** A restore without page contents takes seconds, also under emulation. */
 const RESTORE_TIMEOUT_MS = 60_000;
-/** The container still runs meanwhile: what takes longer than this is something else. */
-const STAGE_TIMEOUT_MS = 120_000;
+/** CRIU stands by; the library in it begins before CRIU's own code, and gives up after a minute (native/criu/stage.c). */
+const STAGE_BEGIN_MS = 5_000;
+const STAGE_TIMEOUT_MS = 90_000;
 type Empty = Record<string, never>;
 
 /** Everything that can be made while the container still runs elsewhere. `MWARP_E_NAME_TAKEN`. */
@@ -109,7 +110,7 @@ async function startRestore(
   return command;
 }
 
-/** Memory that cannot be staged is populated as ever: never an error. */
+/** Memory that cannot be staged is populated as ever. It is an error only when CRIU has failed, which then has no container to restore. */
 export async function staged(
   params: AgentParams<"destination.staged">,
   signal: AbortSignal,
@@ -119,6 +120,7 @@ export async function staged(
   const paths = migrationPaths(record.id);
   if (!(await exists(paths.stage))) return { pages: 0, reason: await whyNotStaged() };
   const watch = new CriuWatch(paths.job);
+  const since = performance.now();
   const state = await timed("staging", () =>
     pollUntil(
       "the memory that is staged",
@@ -126,11 +128,13 @@ export async function staged(
         const failure = await restoreFailure(record, tools, watch);
         if (failure !== null) throw failure;
         const staging = await readStaging(paths);
+        if (staging === null && performance.now() - since > STAGE_BEGIN_MS) return "not begun";
         return staging === null || staging.outcome === 0 ? null : staging;
       },
       { timeoutMs: STAGE_TIMEOUT_MS, everyMs: 20, signal },
     ),
   );
+  if (state === "not begun") return { pages: 0, reason: `CRIU did not load ${HANDOVER_LIBRARY}` };
   if (state.outcome > 0) return { pages: state.stagedPages, reason: null };
   return { pages: 0, reason: `memory could not be faulted in (errno ${-state.outcome})` };
 }

@@ -10,6 +10,12 @@ import type { Helper } from "../helper.js";
 
 /** How much a mapping may grow on either side until the freeze and still get what is staged, pages. Only addresses are spent on it. */
 const ROOM_PAGES = 16_384;
+/**
+ * Mappings of which less is in memory are left out, pages; and those of which most is not, whose page tables would be read for it:
+ * nobody else's requests are to wait for a mapping of a TiB.
+ */
+const LEAST_PAGES = 16;
+const MOST_PAGES_FOR_ONE = 16;
 /** Lowest page that a process may map (vm.mmap_min_addr). */
 const FIRST_PAGE = 16;
 const HUGE_PAGES = HUGE_BYTES / PAGE_BYTES;
@@ -22,7 +28,7 @@ const unfit: ReadonlySet<string> = new Set(["gd", "ht", "lo", "io", "pf"]);
 /** Mappings that can be staged, by the text of /proc/PID/smaps (proc_pid_smaps(5)). */
 export function candidates(smaps: string, ofProcess: "on" | "off"): Candidate[] {
   const found: Candidate[] = [];
-  let open: { page: number; pages: number; hugeBytes: number } | null = null;
+  let open: { page: number; pages: number; present: number; hugeBytes: number } | null = null;
   for (const line of smaps.split("\n")) {
     const header = /^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+) *(.*)$/.exec(line);
     if (header !== null) {
@@ -31,16 +37,20 @@ export function candidates(smaps: string, ofProcess: "on" | "off"): Candidate[] 
       const pages = Number.parseInt(end, 16) / PAGE_BYTES - page;
       const ours = rights[1] === "w" && rights[3] === "p" && inode === "0";
       const named = name === "" || name === "[heap]" || name.startsWith("[anon:");
-      open = ours && named && pages >= HUGE_PAGES ? { page, pages, hugeBytes: 0 } : null;
+      open = ours && named && pages >= HUGE_PAGES ? { page, pages, present: 0, hugeBytes: 0 } : null;
+    } else if (open !== null && line.startsWith("Anonymous:")) {
+      open.present = (Number(/\d+/.exec(line)?.[0]) * 1024) / PAGE_BYTES;
     } else if (open !== null && line.startsWith("AnonHugePages:")) {
       open.hugeBytes = Number(/\d+/.exec(line)?.[0]) * 1024;
     } else if (open !== null && line.startsWith("VmFlags:")) {
       const flags = line.slice("VmFlags:".length).trim().split(" ");
-      if (!flags.some((flag) => unfit.has(flag))) {
+      const { present, ...mapping } = open;
+      const dense = present >= LEAST_PAGES && present * MOST_PAGES_FOR_ONE >= mapping.pages;
+      if (dense && !flags.some((flag) => unfit.has(flag))) {
         const asked = flags.includes("hg") ? "asked" : "default";
         const wish = flags.includes("nh") ? "refused" : asked;
         found.push({
-          ...open,
+          ...mapping,
           commit: flags.includes("nr") ? "noreserve" : "reserve",
           hugePages: ofProcess === "off" ? "off" : wish,
         });

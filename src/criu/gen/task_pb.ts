@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file task.proto.
  */
 export const file_task: GenFile = /*@__PURE__*/
-  fileDesc("Cgp0YXNrLnByb3RvEgptd2FycC5jcml1IjkKC1BzdHJlZUVudHJ5EgsKA3BpZBgBIAIoDRIMCgRwcGlkGAIgAigNEg8KB3RocmVhZHMYBSADKA0iLQoHTW1FbnRyeRIiCgR2bWFzGA4gAygLMhQubXdhcnAuY3JpdS5WbWFFbnRyeSJTCghWbWFFbnRyeRINCgVzdGFydBgBIAIoBBILCgNlbmQYAiACKAQSDAoEcHJvdBgFIAIoDRINCgVmbGFncxgGIAIoDRIOCgZzdGF0dXMYByACKA0iPQoJQ29yZUVudHJ5EjAKC3RocmVhZF9jb3JlGAUgASgLMhsubXdhcnAuY3JpdS5UaHJlYWRDb3JlRW50cnkiPAoPVGhyZWFkQ29yZUVudHJ5EikKCnJzZXFfZW50cnkYDyABKAsyFS5td2FycC5jcml1LlJzZXFFbnRyeSI+CglSc2VxRW50cnkSGAoQcnNlcV9hYmlfcG9pbnRlchgBIAIoBBIXCg9yc2VxX2NzX3BvaW50ZXIYBCABKAQiOgoOSW52ZW50b3J5RW50cnkSEwoLaW1nX3ZlcnNpb24YASACKA0SEwoLZHVtcF91cHRpbWUYCCABKAQ");
+  fileDesc("Cgp0YXNrLnByb3RvEgptd2FycC5jcml1IjkKC1BzdHJlZUVudHJ5EgsKA3BpZBgBIAIoDRIMCgRwcGlkGAIgAigNEg8KB3RocmVhZHMYBSADKA0iLQoHTW1FbnRyeRIiCgR2bWFzGA4gAygLMhQubXdhcnAuY3JpdS5WbWFFbnRyeSJhCghWbWFFbnRyeRINCgVzdGFydBgBIAIoBBILCgNlbmQYAiACKAQSDAoEcHJvdBgFIAIoDRINCgVmbGFncxgGIAIoDRIOCgZzdGF0dXMYByACKA0SDAoEbWFkdhgJIAEoBCI9CglDb3JlRW50cnkSMAoLdGhyZWFkX2NvcmUYBSABKAsyGy5td2FycC5jcml1LlRocmVhZENvcmVFbnRyeSI8Cg9UaHJlYWRDb3JlRW50cnkSKQoKcnNlcV9lbnRyeRgPIAEoCzIVLm13YXJwLmNyaXUuUnNlcUVudHJ5Ij4KCVJzZXFFbnRyeRIYChByc2VxX2FiaV9wb2ludGVyGAEgAigEEhcKD3JzZXFfY3NfcG9pbnRlchgEIAEoBCI6Cg5JbnZlbnRvcnlFbnRyeRITCgtpbWdfdmVyc2lvbhgBIAIoDRITCgtkdW1wX3VwdGltZRgIIAEoBA");
 
 /**
  * pstree.img: one record per task, parents first.
@@ -93,6 +93,13 @@ export type VmaEntry = Message<"mwarp.criu.VmaEntry"> & {
    * @generated from field: required uint32 status = 7;
    */
   status: number;
+
+  /**
+   * A bit for each madvise(2).
+   *
+   * @generated from field: optional uint64 madv = 9;
+   */
+  madv: bigint;
 };
 
 /**

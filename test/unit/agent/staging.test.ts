@@ -10,7 +10,7 @@ import { HANDOVER_FILE, MAX_STAGED_FILLS, type StagedMapping } from "../../../sr
 
 const KIB = 1024;
 const mappingText = (header: string, flags: string): string =>
-  `${header}\nSize:               4096 kB\nRss:                4096 kB\nAnonHugePages:      2048 kB\nVmFlags: ${flags} \n`;
+  `${header}\nSize:               4096 kB\nRss:                4096 kB\nAnonymous:          4096 kB\nAnonHugePages:      2048 kB\nVmFlags: ${flags} \n`;
 const plain = "7f0000000000-7f0000400000 rw-p 00000000 00:00 0 ";
 
 describe("mappings that can be staged", () => {
@@ -45,6 +45,7 @@ describe("mappings that can be staged", () => {
     ["locked", plain, "rd wr lo"],
     ["hugetlb", plain, "rd wr ht"],
     ["of a device", plain, "rd wr io pf"],
+    ["of a TiB with little in it", plain.replace("7f0000400000", "7fff00000000"), "rd wr mr mw me ac sd"],
   ])("are none that are %s", (_, header, flags) => {
     expect(candidates(mappingText(header, flags), "on")).toEqual([]);
   });

@@ -47,7 +47,7 @@ async function listFor(tasks: TestTask[], stages: StagedMapping[]): Promise<stri
 describe("staged memory", () => {
   test("goes to the mapping it was staged for, which keeps its place within 2 MiB", async () => {
     const lines = await listFor([task()], [staged()]);
-    expect(lines).toEqual([`task 1 0 ${(12_000 - 15) % 512}`, "vma 15 1000 0 2000"]);
+    expect(lines).toEqual([`task 1 0 ${(12_000 - 15) % 512}`, "vma 15 1000 0 2000", "keep 0 1000"]);
   });
 
   test.each([
@@ -58,13 +58,13 @@ describe("staged memory", () => {
     expect(await listFor([task(memory)], [staged()])).toContain(line);
   });
 
-  test("that the container has freed by the freeze is given back", async () => {
+  test("that the container has freed by the freeze is not kept", async () => {
     const entries = [
       { page: 12_100, pages: 100, flags: PARENT },
       { page: 12_500, pages: 500, flags: PARENT },
     ];
     const lines = await listFor([task({ entries })], [staged()]);
-    expect(lines!.slice(2)).toEqual(["drop 0 100", "drop 200 300"]);
+    expect(lines!.slice(2)).toEqual(["keep 100 100", "keep 500 500"]);
   });
 
   test("is never given to a mapping of which CRIU brings a page", async () => {
@@ -91,6 +91,7 @@ describe("staged memory", () => {
   test.each<[string, Partial<StagedMapping>]>([
     ["another task", { nsPid: 2 }],
     ["memory that is promised in another way", { commit: "noreserve" }],
+    ["a mapping with other advice on huge pages", { hugePages: "refused" }],
     ["a mapping that has grown beyond the room", { pages: 2_999 }],
     ["a mapping elsewhere", { page: 20_000, fills: [{ page: 20_000, pages: 10 }] }],
     ["other pages of the same mapping", { fills: [{ page: 14_000, pages: 10 }] }],
@@ -121,7 +122,11 @@ describe("staged memory", () => {
     const small = (await listFor([three], stages))!;
     expect(small.filter((line) => line.startsWith("vma"))).toHaveLength(3);
     const huge = stages.map((one) => ({ ...one, hugeBytes: 2 ** 21 }));
-    expect(await listFor([three], huge)).toEqual([`task 1 0 ${phases[1]}`, "vma 1015 1000 1 0"]);
+    expect(await listFor([three], huge)).toEqual([
+      `task 1 0 ${phases[1]}`,
+      "vma 1015 1000 1 0",
+      "keep 0 1000",
+    ]);
   });
 
   test("goes to each task by itself, and a task without any is named all the same: others are forked from it", async () => {
@@ -131,6 +136,7 @@ describe("staged memory", () => {
       "task 1",
       "task 7",
       "vma 15",
+      "keep 0",
     ]);
   });
 

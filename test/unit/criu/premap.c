@@ -1,5 +1,5 @@
 /*
- * premap [none|cgroupd]: makes the calls that CRIU makes when it restores two tasks (criu/cr-restore.c, criu/mem.c), the first in a
+ * premap [none|cgroupd|full|many]: makes the calls that CRIU makes when it restores two tasks (criu/cr-restore.c, criu/mem.c), the first in a
  * PID namespace of its own and the second forked from it, and tells what became of their memory. Run with the library of
  * native/criu before it. The first task, pid 1, premaps
  *
@@ -8,7 +8,8 @@
  *   place 1032   3 pages, with contents
  *
  * and the second, pid 7, inherits the 1024 pages and has 512 of its own after them. With `cgroupd` there is a child that lives all
- * the while, as CRIU's own helpers do. Output, a line for each large mapping:
+ * the while, as CRIU's own helpers do; with `full` a page of the second's own has been read from the images by then; with `many`
+ * there are 200 more tasks without memory that matters, forked before the second. Output, a line for each large mapping:
  *
  *   PID PLACE present=PAGES exclusive=PAGES huge=KIB zero=PAGES contents=ok
  */
@@ -33,6 +34,7 @@
 #define EXCLUSIVE (1ULL << 56)
 
 static int pagemap, smaps, forked[2];
+static const char *mode = "none";
 
 static void die(const char *what)
 {
@@ -135,10 +137,11 @@ static int second_task(char *inherited)
     open_own();
     if (mremap(inherited, SHARED * PAGE, SHARED * PAGE, MREMAP_FIXED | MREMAP_MAYMOVE, area) != area) die("mremap");
     own = premap(area + SHARED * PAGE, OWN);
+    if (strcmp(mode, "full") == 0) own[3 * PAGE] = 3;
     if (write(forked[1], &byte, 1) != 1) die("write");
     become();
     tell(0, area, SHARED, "ok");
-    tell(SHARED, own, OWN, "ok");
+    tell(SHARED, own, OWN, strcmp(mode, "full") != 0 || own[3 * PAGE] == 3 ? "ok" : "WRONG");
     return 0;
 }
 
@@ -154,6 +157,13 @@ static int first_task(void)
     tail = premap(area + (8 + SHARED) * PAGE, 3);
     memset(head, 1, 8 * PAGE);
     memset(tail, 2, 3 * PAGE);
+    for (pid_t pid = 100; strcmp(mode, "many") == 0 && pid < 300; pid++) {
+        long other = fork_task(pid, 0);
+
+        if (other < 0) die("clone3");
+        if (other == 0) _exit(0);
+        waitpid((pid_t)other, NULL, 0);
+    }
     child = fork_task(7, 0);
     if (child < 0) die("clone3");
     if (child == 0) exit(second_task(shared));
@@ -173,7 +183,8 @@ int main(int argc, char **argv)
     int status;
 
     if (pipe(forked) != 0) die("pipe");
-    if (argc > 1 && strcmp(argv[1], "cgroupd") == 0) {
+    if (argc > 1) mode = argv[1];
+    if (strcmp(mode, "cgroupd") == 0) {
         helper = fork();
         if (helper == 0) pause();
     }

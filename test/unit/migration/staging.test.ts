@@ -1,5 +1,6 @@
 /** Whether memory is staged, and what is said when it cannot be. */
 import { describe, expect, test } from "vitest";
+import { MwarpError } from "../../../src/errors.js";
 import { awaitStaged, chooseStage, predict } from "../../../src/migration/staging.js";
 import type { GuestInfo } from "../../../src/protocol/guest-info.js";
 import type { Strategy, StrategyChoice } from "../../../src/protocol/migration.js";
@@ -88,17 +89,7 @@ describe("a container's memory", () => {
     [
       "the destination has not that much memory",
       { memAvailableBytes: 300 * MIB },
-      /no room in the destination/,
-    ],
-    [
-      "huge pages would take more of it than there is",
-      {
-        memAvailableBytes: 600 * MIB,
-        mappings: [
-          memory(0, { fills: Array.from({ length: 300 }, (_, i) => ({ page: 512 * i, pages: 16 })) }),
-        ],
-      },
-      /no room in the destination/,
+      /no room in the destination's memory/,
     ],
     ["the limit is reached", { memoryLimitBytes: 270 * MIB }, /memory limit leaves CRIU no room/],
   ])("is populated as ever when %s, and who asked for it is told why", async (_, settings, why) => {
@@ -108,6 +99,19 @@ describe("a container's memory", () => {
     const auto = migration(settings);
     expect(await chooseStage(auto.context)).toEqual([]);
     expect(auto.notes).toEqual([]);
+  });
+
+  test("is populated as ever when the source cannot say what it has, but not when the migration is cancelled", async () => {
+    const { context, notes } = migration();
+    const fails = { call: () => Promise.reject(new MwarpError("MWARP_E_TIMEOUT", "no answer in time")) };
+    const failing = {
+      ...context,
+      checked: { ...context.checked, sourceAgent: fails },
+    } as unknown as typeof context;
+    expect(await chooseStage(failing)).toEqual([]);
+    expect(notes.join()).toContain("no answer in time");
+    const cancelled = { ...failing, signal: AbortSignal.abort(new Error("cancelled")) };
+    await expect(chooseStage(cancelled)).rejects.toThrow("cancelled");
   });
 
   test("counts as staged only once the destination has it", async () => {
