@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define PAGE          4096ULL
@@ -23,6 +24,17 @@
 #define MAP_PRESENT   (1ULL << 63)
 #define MAP_SWAPPED   (1ULL << 62)
 #define MAP_EXCLUSIVE (1ULL << 56)
+
+/* ioctl_pagemap_scan(2), since Linux 6.7; the headers that this is built with may be older. */
+struct scan {
+    uint64_t size, flags, start, end, walk_end, regions, region_count, max_pages;
+    uint64_t inverted, all_of, any_of, returned;
+};
+struct region {
+    uint64_t start, end, categories;
+};
+#define SCAN      _IOWR('f', 16, struct scan)
+#define SCAN_HUGE (1ULL << 6)
 
 struct job {
     int memory, pagemap;
@@ -78,6 +90,24 @@ static int touch_blocks(struct job *job, const struct page_run *run, unsigned nu
     return error;
 }
 
+/* Whether a block is mapped by one huge page that is the task's own: then none of its 512 entries need be looked at. */
+static bool is_own_huge_page(struct job *job, uint64_t block)
+{
+    struct region other;
+    struct scan not_huge = {.size = sizeof not_huge,
+                            .start = block,
+                            .end = block + HUGE_BYTES,
+                            .regions = (uintptr_t)&other,
+                            .region_count = 1,
+                            .inverted = SCAN_HUGE,
+                            .all_of = SCAN_HUGE,
+                            .returned = SCAN_HUGE};
+    uint64_t entry;
+
+    if (ioctl(job->pagemap, SCAN, &not_huge) != 0 || read_entries(job, block, &entry, 1) < 0) return false;
+    return (entry & (MAP_PRESENT | MAP_EXCLUSIVE)) == (MAP_PRESENT | MAP_EXCLUSIVE);
+}
+
 static int touch_pages(struct job *job, const struct page_run *run, unsigned number, uint64_t *turn)
 {
     uint64_t entries[HUGE_PAGES], done, i, end = run->address + run->pages * PAGE;
@@ -88,6 +118,7 @@ static int touch_pages(struct job *job, const struct page_run *run, unsigned num
         done = HUGE_PAGES - at / PAGE % HUGE_PAGES;
         if (done > (end - at) / PAGE) done = (end - at) / PAGE;
         if ((*turn)++ % job->threads != number) continue;
+        if (done == HUGE_PAGES && is_own_huge_page(job, at)) continue;
         error = read_entries(job, at, entries, done);
         for (i = 0; i < done && error == 0; i++) error = touch(job, at + i * PAGE, entries[i]);
     }
