@@ -55,7 +55,7 @@ static void plan_once(void)
 /* criu/clone-noasan.c, clone3_with_pid_noasan: the only clone3 by which a task of the container comes to be. */
 static long fork_task(struct clone_args *arguments, size_t size)
 {
-    pid_t child = arguments->set_tid_size > 0 ? *(pid_t *)(uintptr_t)arguments->set_tid : 0;
+    pid_t child = *(pid_t *)(uintptr_t)arguments->set_tid;
     long result;
 
     plan_once();
@@ -68,6 +68,15 @@ static long fork_task(struct clone_args *arguments, size_t size)
     return result;
 }
 
+/* CRIU tries the call with a pointer to nowhere and a size of 0 to see whether the kernel has it (criu/kerndat.c). */
+static bool is_task(long number, const long *arguments)
+{
+    const struct clone_args *clone = (struct clone_args *)arguments[0];
+
+    return number == SYS_clone3 && (size_t)arguments[1] >= CLONE_ARGS_SIZE_VER1 && clone->set_tid_size > 0 &&
+           (clone->flags & CLONE_VM) == 0;
+}
+
 EXPORTED long syscall(long number, ...)
 {
     long arguments[6];
@@ -76,13 +85,12 @@ EXPORTED long syscall(long number, ...)
     va_start(list, number);
     for (int i = 0; i < 6; i++) arguments[i] = va_arg(list, long);
     va_end(list);
-    if (number == SYS_clone3 && stage_any() && (size_t)arguments[1] >= CLONE_ARGS_SIZE_VER1 &&
-        (((struct clone_args *)arguments[0])->flags & CLONE_VM) == 0)
+    if (stage_any() && is_task(number, arguments))
         return fork_task((struct clone_args *)arguments[0], (size_t)arguments[1]);
     return raw_call(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 
-/* criu/mem.c, prepare_mappings. As far from a 2 MiB boundary as suits the task's largest mapping. */
+/* criu/mem.c, prepare_mappings. As far from a 2 MiB boundary as suits most of the task's huge pages. */
 static void *reserve_area(size_t bytes)
 {
     size_t room = bytes + HUGE_PAGES * PAGE, head;
