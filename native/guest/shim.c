@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -65,6 +66,21 @@ void write_number(const char *directory, const char *name, int number)
     (void)write_text_atomic(path, text);
 }
 
+/*
+ * A runc that stands by may have something to say before the container's log has come from its other VM, and takes the place of what
+ * is there.
+ */
+static void open_log(struct shim *shim)
+{
+    char path[PATH_MAX];
+    struct stat status;
+
+    if (shim->log >= 0 && fstat(shim->log, &status) == 0 && status.st_nlink > 0) return;
+    if (shim->log >= 0) close(shim->log);
+    snprintf(path, sizeof path, "%s/log", shim->container);
+    shim->log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+}
+
 /* One log line: time, stream, F (or P when it goes on in the next), text. */
 static void log_line(struct shim *shim, const struct stream *stream, size_t bytes, char tag)
 {
@@ -73,13 +89,8 @@ static void log_line(struct shim *shim, const struct stream *stream, size_t byte
     char head[80], date[32];
     struct iovec parts[3];
 
-    if (shim->log < 0) {
-        char path[PATH_MAX];
-
-        snprintf(path, sizeof path, "%s/log", shim->container);
-        shim->log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-        if (shim->log < 0) return;
-    }
+    open_log(shim);
+    if (shim->log < 0) return;
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
