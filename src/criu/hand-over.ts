@@ -119,12 +119,27 @@ function lineOf({ mapping, place: at, stage, from }: Given, { wanted }: PlannedT
   ];
 }
 
+/** What of `spans` (ascending, without overlap) lies from `page` to `endPage`. The container stands still: only those are looked at. */
 function clip(spans: readonly Span[], page: number, endPage: number): Span[] {
-  return spans.flatMap((span) => {
-    const start = Math.max(span.page, page);
-    const end = Math.min(span.page + span.pages, endPage);
-    return end > start ? [{ page: start, pages: end - start }] : [];
-  });
+  const clipped: Span[] = [];
+  for (let at = firstBeyond(spans, page); at < spans.length && spans[at]!.page < endPage; at++) {
+    const start = Math.max(spans[at]!.page, page);
+    const pages = Math.min(spans[at]!.page + spans[at]!.pages, endPage) - start;
+    // An agent's list need not be in order, whatever it is to be.
+    if (pages > 0) clipped.push({ page: start, pages });
+  }
+  return clipped;
+}
+
+/** Index of the first span that ends beyond `page`, by bisection. */
+function firstBeyond(spans: readonly Span[], page: number): number {
+  let [low, high] = [0, spans.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (spans[middle]!.page + spans[middle]!.pages <= page) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 const pagesIn = (spans: readonly Span[], { page, endPage }: Mapping): number =>

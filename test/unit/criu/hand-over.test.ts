@@ -99,6 +99,21 @@ describe("staged memory", () => {
     expect(await listFor([task()], [staged(changes)])).toBeNull();
   });
 
+  test("in many runs is found as it would be by looking at each", async () => {
+    const fills = Array.from({ length: 300 }, (_, i) => ({ page: 11_000 + i * 10, pages: 4 }));
+    const lines = await listFor([task({ page: 12_003, pages: 994 })], [staged({ fills })]);
+    const keeps = fills.flatMap((fill) => {
+      const [start, end] = [Math.max(fill.page, 12_003), Math.min(fill.page + 4, 12_997)];
+      return end > start ? [`keep ${start - 12_003} ${end - start}`] : [];
+    });
+    expect(keeps).toHaveLength(100);
+    expect(lines!.slice(2)).toEqual(keeps);
+    const shuffled = staged({ fills: fills.toReversed() });
+    const odd = (await listFor([task()], [shuffled])) ?? [];
+    for (const line of odd.filter((one) => one.startsWith("keep")))
+      expect(line).toMatch(/^keep \d+ [1-9]\d*$/);
+  });
+
   test("is chosen by how much of it is of use", async () => {
     const little = staged({ fills: [{ page: 12_000, pages: 1 }] });
     expect(await listFor([task()], [little, staged(), little])).toContain("vma 15 1000 1 2000");
