@@ -16,6 +16,7 @@ type Now = () => number;
 
 /** What one stun takes its time for. It runs from its making on. */
 export class StunClock {
+  readonly begunAt: number;
   readonly #now: Now;
   readonly #parts = { ...NO_STUN };
   #since: number;
@@ -23,14 +24,14 @@ export class StunClock {
   /** @param now milliseconds, monotonic; injected by tests */
   constructor(now: Now = () => performance.now()) {
     this.#now = now;
-    this.#since = now();
+    this.begunAt = now();
+    this.#since = this.begunAt;
   }
 
-  /** All since the last call was for `part`. */
-  spent(part: StunPart): void {
-    const now = this.#now();
-    this.#parts[part] += now - this.#since;
-    this.#since = now;
+  /** All since the last call was for `part`. @param until when that was over, where it is known better than by asking now */
+  spent(part: StunPart, until = this.#now()): void {
+    this.#parts[part] += until - this.#since;
+    this.#since = until;
   }
 
   get parts(): StunParts {

@@ -150,21 +150,22 @@ async function pauseBoth(
   { source, destination, maxStunMs, onStun }: StunInput,
   clock: StunClock,
 ): Promise<Paused> {
-  const sides = [source, destination].map((session) => ({ session, since: performance.now() }));
+  const sides = [source, destination];
   const continueBoth = async (): Promise<void> => {
     const ends = await Promise.allSettled(
-      sides.map(async ({ session, since }) => {
+      sides.map(async (session) => {
         await session.continue();
-        return performance.now() - since;
+        return performance.now();
       }),
     );
     const failure = ends.find((end) => end.status === "rejected");
     if (failure !== undefined) throw failure.reason;
-    const [sourceMs, destinationMs] = ends.map((end) => (end.status === "fulfilled" ? end.value : 0));
-    clock.spent("continue");
-    onStun(sourceMs!, destinationMs!, clock.parts);
+    const [source, destination] = ends.map((end) => (end.status === "fulfilled" ? end.value : 0));
+    // Not when this is reached: both VMs have the processors by now.
+    clock.spent("continue", Math.max(source!, destination!));
+    onStun(source! - clock.begunAt, destination! - clock.begunAt, clock.parts);
   };
-  const pauses = await Promise.allSettled(sides.map(({ session }) => session.pause(maxStunMs)));
+  const pauses = await Promise.allSettled(sides.map((session) => session.pause(maxStunMs)));
   clock.spent("pause");
   const failure = pauses.find((end) => end.status === "rejected");
   if (failure !== undefined) {
