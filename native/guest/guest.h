@@ -6,6 +6,7 @@
  *   mwarp-guest job JOB -- COMMAND...           runs a command whose exit code outlives the agent
  *   mwarp-guest lazy JOB CGROUP -- CRIU...      a job that fetches pages, whose failure ends the cgroup's tasks
  *   mwarp-guest pages                           resident helper of the agent on stdin and stdout (pages.c)
+ *   mwarp-guest hold                            keeps files mapped whose frames are exchanged (hold.c)
  *   mwarp-guest relay PORT                     carries bytes between the agent and its port (relay.c)
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
  *   mwarp-guest fault-costs                     what it takes to fault memory in (faults.c)
@@ -131,6 +132,7 @@ int shim_main(int argc, char **argv);
 int job_main(int argc, char **argv);
 int lazy_main(int argc, char **argv);
 int pages_main(void);
+int hold_main(void);
 int relay_main(int argc, char **argv);
 int symbols_main(int count, char **names);
 int fault_costs_main(void);

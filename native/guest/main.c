@@ -19,6 +19,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "job") == 0) return job_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "lazy") == 0) return lazy_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "pages") == 0) return pages_main();
+    if (argc > 1 && strcmp(argv[1], "hold") == 0) return hold_main();
     if (argc > 1 && strcmp(argv[1], "relay") == 0) return relay_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "symbols") == 0) return symbols_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "fault-costs") == 0) return fault_costs_main();
@@ -26,7 +27,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "tcp-send") == 0) return tcp_send_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
     fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | "
-                    "lazy JOB CGROUP -- CRIU... | pages | relay PORT | symbols NAME... | fault-costs | "
+                    "lazy JOB CGROUP -- CRIU... | pages | hold | relay PORT | symbols NAME... | fault-costs | "
                     "tcp-receive PORT | tcp-send ADDRESS PORT BYTES | criu-version CRIU FILE | action\n");
     return 2;
 }
