@@ -5,8 +5,9 @@
  *   criu  runc starts a CRIU to ask it for its version before it starts the one that does the work (libcontainer/
  *         container_linux.go, checkCriuVersion). That answer is on file. For a dump or a restore of a migration somebody
  *         steps between the two (swrk.c); all else is CRIU's own business.
- *   tar   CRIU packs each tmpfs by `tar --gzip` (criu/filesystems.c, tmpfs_dump), and tar starts a shell and gzip. A tmpfs
- *         that has little in it is not compressed. Archives that are get unpacked as ever.
+ *   tar   CRIU packs each tmpfs by `tar --gzip` (criu/filesystems.c, tmpfs_dump), and tar starts a shell and gzip, which takes
+ *         many times as long as to copy it. It is not compressed where there is room for it: a warp does not send it through
+ *         anything narrow. Archives that are compressed get unpacked as ever.
  *
  * MWARP_CRIU and MWARP_TAR name the stock programs, MWARP_CRIU_VERSION the file with the answer, MWARP_IMAGES the directory of a
  * migration's images. MWARP_HANDOVER and MWARP_STAGE are the library of native/criu and its list.
@@ -25,8 +26,8 @@
 #include <unistd.h>
 
 #define ANSWER_BYTES 512
-/* What a tmpfs may hold so that its archive is not compressed: it takes as much of the guest's memory again. */
-#define LITTLE_BYTES (16 * 1024 * 1024)
+/* What the archive of a tmpfs may take of the memory that a guest has free: as much of the other guest's is taken, too. */
+#define ROOM_PART 2
 
 /* A criu_req of nothing but its type, VERSION (images/rpc.proto). */
 static const unsigned char version_request[] = {0x08, 0x0a};
@@ -153,13 +154,25 @@ static int is_compressed(void)
     return at >= 0 && pread(STDIN_FILENO, magic, 2, at) == 2 && magic[0] == 0x1f && magic[1] == 0x8b;
 }
 
-/* Whether standard input is a directory of a file system that holds little (statfs(2)). */
-static int holds_little(void)
+/* Bytes, or 0 where the kernel does not say. */
+static uint64_t available_memory(void)
+{
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+
+    while (file && kib == 0 && fgets(line, sizeof line, file)) sscanf(line, "MemAvailable: %llu kB", &kib);
+    if (file) fclose(file);
+    return kib * 1024;
+}
+
+/* Whether there is room for what the file system holds whose directory standard input is (statfs(2)). */
+static int has_room(void)
 {
     struct statfs fs;
 
     return fstatfs(STDIN_FILENO, &fs) == 0 &&
-           (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize <= LITTLE_BYTES;
+           (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize <= available_memory() / ROOM_PART;
 }
 
 int tar_main(int argc, char **argv)
@@ -167,7 +180,7 @@ int tar_main(int argc, char **argv)
     int kept = 1, extracts = 0, i;
 
     for (i = 1; i < argc; i++) extracts |= strcmp(argv[i], "--extract") == 0;
-    if (extracts ? !is_compressed() : holds_little()) {
+    if (extracts ? !is_compressed() : has_room()) {
         for (i = 1; i < argc; i++)
             if (strcmp(argv[i], "--gzip") != 0) argv[kept++] = argv[i];
         argv[kept] = NULL;
