@@ -2,7 +2,8 @@
  * What each source page is, and which frames belong to the container alone (invariant I3).
  *
  * Each leaf that maps a folio holds one reference to it: a 2 MiB leaf one, each 4 KiB leaf one. A folio is exclusive
- * when it is anonymous and its reference count equals the number of its leaves that this walk has found. Any other
+ * when it is anonymous and its reference count equals the number of its leaves that this walk has found; a page of an image file has
+ * one more, the file's own. Any other
  * holder makes the count higher: a task outside the container, the swap cache, a pin (O_DIRECT, vmsplice, zero-copy
  * send), a batch of the LRU lists, migration or compaction under way. KSM and zero pages are not anonymous by their
  * mapping word. When in doubt a page is not exclusive: copying from the source is always safe.
@@ -18,7 +19,7 @@ const USER_PAGE = Leaf.present | Leaf.user;
 export const SourceKind = {
   /** Not present, or its struct page could not be read. */
   unknown: 0,
-  /** Anonymous, and every reference to its folio is a leaf of this container. */
+  /** Anonymous or of an image file, and every reference to its folio is known: the container's leaves, the file's one. */
   exclusive: 1,
   /** Anonymous, and something else holds it, too: another task, the swap cache, a pin, a scan under way. */
   held: 2,

@@ -51,7 +51,14 @@ export interface StructPageFacts {
   readonly refcountOffset: number;
 }
 
+/**
+ * Whose pages are wanted: those of the container's tasks, or those of image files that the agent keeps mapped. Only of the latter may
+ * a page of the page cache be given away: nobody reads the file again.
+ */
+export type PagesOf = "tasks" | "imageFiles";
+
 /** The source guest: its kernel is asked, too, who else holds a frame. */
 export interface SourceView extends GuestView {
   readonly structPage: StructPageFacts;
+  readonly pagesOf?: PagesOf;
 }

@@ -5,7 +5,7 @@
 import { MwarpError } from "../errors.js";
 import { type FrameSet, FrameWords } from "./frame-set.js";
 import { type KernelAddress, type KernelMemory, kernelAddress } from "./kernel-va.js";
-import type { PageTableLevels, StructPageFacts } from "./physical-memory.js";
+import type { PagesOf, PageTableLevels, StructPageFacts } from "./physical-memory.js";
 
 /** Frames per group; with 64-byte struct pages a group is one page of the array. */
 const GROUP_FRAMES = 64;
@@ -46,23 +46,27 @@ export class StructPages {
   readonly #baseLow: number;
   readonly #baseHigh: number;
   readonly #known: FrameWords;
+  readonly #fileReferences: number;
   readonly #scratch: Uint8Array;
   readonly #words: Uint32Array;
 
   /**
    * Throws MWARP_E_WARP when the facts cannot be right.
    * @param known where to keep what was read: all 0
+   * @param pagesOf of image files, page cache counts as exclusive, too
    */
   constructor(
     kernel: KernelMemory,
     levels: PageTableLevels,
     facts: StructPageFacts,
     known = new FrameWords(),
+    pagesOf: PagesOf = "tasks",
   ) {
     const base = checkFacts(facts);
     this.#kernel = kernel;
     this.#known = known;
     this.#facts = facts;
+    this.#fileReferences = pagesOf === "imageFiles" ? 1 : NEVER_LEFT;
     this.#base = kernelAddress(base, levels);
     this.#baseLow = Number(base & 0xffff_ffffn);
     this.#baseHigh = Number(base >> 32n);
@@ -102,9 +106,10 @@ export class StructPages {
     this.#known.set(head, headWord(word & KIND_MASK, left === 0 ? NEVER_LEFT : left - 1));
   }
 
-  /** Whether the folio headed by `head` is anonymous, and has as many references as leaves were counted. */
+  /** Whether the folio headed by `head` has no references but the leaves that were counted, and that of an image file to its page. */
   isExclusive(head: number): boolean {
-    return this.#known.get(head) === FolioKind.anonymous;
+    const word = this.#known.get(head);
+    return word === FolioKind.anonymous || word === FolioKind.file;
   }
 
   /** FolioKind of the folio headed by `head`. */
@@ -148,8 +153,11 @@ export class StructPages {
     const word = (at + mappingOffset) >>> 2;
     const kind = folioKind(words[word], words[word + 1]);
     const references = words[(at + refcountOffset) >>> 2] | 0;
-    const sound = kind === FolioKind.anonymous && references > 0 && references < NEVER_LEFT;
-    this.#known.set(frame, headWord(kind, sound ? references : NEVER_LEFT));
+    // The page cache holds each page of a folio: of a larger one there are more references than leaves and one, and it is copied.
+    const others =
+      kind === FolioKind.anonymous ? 0 : kind === FolioKind.file ? this.#fileReferences : NEVER_LEFT;
+    const sound = references > others && references < NEVER_LEFT;
+    this.#known.set(frame, headWord(kind, sound ? references - others : NEVER_LEFT));
   }
 
   /** Frame whose struct page lies at the given address; not a number when none does. */

@@ -87,8 +87,9 @@ export function buildTable(options: {
   confirmRoots(kernelOf(options.destination, destination), options.destination);
   const walked = options.aside?.begin(options.destination, wanted);
   const from = walkWanted(options.source, source, wanted, room.from);
-  const { levels, structPage } = options.source;
-  const kinds = sourceKinds(from, new StructPages(sourceKernel, levels, structPage, room.known), room);
+  const { levels, structPage, pagesOf } = options.source;
+  const structPages = new StructPages(sourceKernel, levels, structPage, room.known, pagesOf);
+  const kinds = sourceKinds(from, structPages, room);
   const to = walked?.() ?? walkDestination(options.destination, destination, wanted, room.to);
   const { classes, counts } = classify(from, to, kinds, room);
   return {

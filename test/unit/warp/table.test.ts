@@ -100,6 +100,38 @@ describe("a source frame", () => {
     expect([...build().kinds]).toEqual(Array(3).fill(SourceKind[kind]));
   });
 
+  it.each([
+    ["the file and a leaf", 2, "file", "exclusive"],
+    ["somebody else, too", 3, "file", "file"],
+    ["fewer than are known", 1, "file", "file"],
+    ["nobody", 0, "file", "file"],
+    ["a leaf, and it is anonymous", 1, "anonymous", "exclusive"],
+    ["somebody else, and it is anonymous", 2, "anonymous", "held"],
+  ] as const)("of an image file is judged by its count: held by %s", (_name, references, mapping, kind) => {
+    const { source, destination, from } = pair(1);
+    source.map(from, PAGE, 500);
+    source.setHead(500, references, mapping);
+    const { kinds } = buildTable({
+      source: { ...source.sourceView, pagesOf: "imageFiles" },
+      destination: destination.view,
+      wanted: wantedPages([{ nsPid: 1, page: PAGE, pages: 1 }]),
+    });
+    expect([...kinds]).toEqual([SourceKind[kind]]);
+  });
+
+  it("of an image file is copied when it is a part of a larger folio, which the file holds once for each page", () => {
+    const { source, destination, from } = pair(2);
+    for (const page of [0, 1]) source.map(from, PAGE + page, 512 + page);
+    source.setHead(512, 4, "file");
+    source.setTail(513, 512);
+    const { classes } = buildTable({
+      source: { ...source.sourceView, pagesOf: "imageFiles" },
+      destination: destination.view,
+      wanted: wantedPages([{ nsPid: 1, page: PAGE, pages: 2 }]),
+    });
+    expect([...classes]).toEqual([PageClass.copy, PageClass.copy]);
+  });
+
   it("is copied when it is the huge zero page", () => {
     const verdict = verdictOf((source, root) => {
       source.map(root, PAGE - (PAGE % 512), 1024, READ_ONLY, 2);
