@@ -41,6 +41,12 @@ export function planTasks(files: ImageFiles, tasks: readonly DumpedTask[]): Task
   return plans;
 }
 
+/** Names of the files with pages of tasks, which are rewritten; those with shared memory are not. */
+export function taskPagesFiles(files: ImageFiles): ReadonlySet<string> {
+  const pagemaps = [...files].filter(([name]) => PAGEMAP_NAME.test(name));
+  return new Set(pagemaps.map(([name, bytes]) => `pages-${decodePagemap(name, bytes).pagesId}.img`));
+}
+
 function planTask(files: ImageFiles, task: DumpedTask, mappings: readonly Mapping[]): TaskPlan {
   const { nsPid } = task;
   const name = `pagemap-${nsPid}.img`;

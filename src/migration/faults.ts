@@ -18,7 +18,9 @@ import type { State } from "./states.js";
 
 /** `exchanged`: frames have changed owner, nothing is journaled. `stunned`: committed, both VMs still paused. */
 export type StunPoint = "exchanged" | "stunned";
-export type FaultPoint = State | StunPoint;
+/** The same two of the stun for image files, which commits nothing: the migration can be taken back after it. */
+export type ImagePoint = "imagesExchanged" | "imagesSettled";
+export type FaultPoint = State | StunPoint | ImagePoint;
 type FaultKind = "kill" | "fail" | "hold" | "unsafe";
 
 const HOLD_LIMIT_MS = 120_000;
@@ -33,11 +35,16 @@ const asked = (kind: FaultKind, point: FaultPoint | "stale-table"): boolean =>
   existsSync(faultsFile) &&
   readFileSync(faultsFile, "utf8").split(/\s+/).includes(`${kind}:${point}`);
 
-const isInStun = (point: FaultPoint): point is StunPoint => point === "exchanged" || point === "stunned";
+const inStun: ReadonlySet<FaultPoint> = new Set<StunPoint | ImagePoint>([
+  "exchanged",
+  "stunned",
+  "imagesExchanged",
+  "imagesSettled",
+]);
 
 export function killPoint(point: FaultPoint): void {
   if (asked("kill", point)) process.kill(process.pid, "SIGKILL");
-  if (!isInStun(point) || !asked("hold", point)) return;
+  if (!inStun.has(point) || !asked("hold", point)) return;
   const isHeld = hold(point);
   const nobody = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
   while (isHeld()) Atomics.wait(nobody, 0, 0, LOOK_EVERY_MS);

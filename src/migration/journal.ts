@@ -261,6 +261,14 @@ export class Journal {
     dropExchangeRecord(this.path);
   }
 
+  /**
+   * The exchange of image files is final, while both VMs still stand still: put back later, it would be over what the guests have
+   * in those frames by then. @throws whatever keeps its record from going; it must be undone then
+   */
+  settleExchange(): void {
+    rmSync(exchangeFile(this.path), { force: true });
+  }
+
   /** Moves to a state. The record is on disk when this returns; from then on the state holds whoever dies. */
   enter(state: State, reason?: string): void {
     if (!mayFollow(this.#state, state)) {

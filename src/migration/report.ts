@@ -17,6 +17,10 @@ export interface Tally {
   copiedPages: number;
   sharedPages: number;
   imageBytes: number;
+  /** Of image files whose frames were exchanged, or copied by the host; bytes and pages. */
+  warpedImageBytes: number;
+  remappedImagePages: number;
+  copiedImagePages: number;
   layerBytes: number;
   channelBytes: number;
   networkBytes: number;
@@ -36,6 +40,9 @@ export const emptyTally = (): Tally => ({
   copiedPages: 0,
   sharedPages: 0,
   imageBytes: 0,
+  warpedImageBytes: 0,
+  remappedImagePages: 0,
+  copiedImagePages: 0,
   layerBytes: 0,
   channelBytes: 0,
   networkBytes: 0,
@@ -79,6 +86,9 @@ export function buildReport(facts: ReportFacts): MigrationReport {
       copied_pages: tally.copiedPages,
       shared_pages: tally.sharedPages,
       image_bytes: tally.imageBytes,
+      warped_image_bytes: tally.warpedImageBytes,
+      remapped_image_pages: tally.remappedImagePages,
+      copied_image_pages: tally.copiedImagePages,
       channel_bytes: tally.channelBytes,
       network_bytes: tally.networkBytes,
       extents: tally.extents,

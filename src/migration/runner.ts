@@ -56,6 +56,11 @@ export class StepRunner {
     this.#note(() => this.#journal.forgetExchange());
   }
 
+  /** See Journal.settleExchange. */
+  settleExchange(): void {
+    this.#journal.settleExchange();
+  }
+
   get committed(): boolean {
     return ["committed", "resumed", "retired"].includes(this.#journal.state);
   }

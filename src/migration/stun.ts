@@ -26,12 +26,13 @@ import { concatExtents } from "../warp/extent-list.js";
 import { buildExtents } from "../warp/extents.js";
 import { memoryKind } from "../warp/memory-kind.js";
 import type { WantedPages } from "../warp/page-ranges.js";
+import type { PagesOf } from "../warp/physical-memory.js";
 import { type ExchangePlan, type Movable, mappingBudget, plan } from "../warp/planner.js";
 import type { SideWalker } from "../warp/side-walker.js";
 import { buildTable, isComplete, type WarpTable } from "../warp/table.js";
 import type { TableRoom } from "../warp/table-room.js";
 import { StunClock } from "./clock.js";
-import { killPoint, staleTable } from "./faults.js";
+import { type ImagePoint, killPoint, type StunPoint, staleTable } from "./faults.js";
 import { Unsettled } from "./unsettled.js";
 import type { VmSession } from "./vm-session.js";
 
@@ -43,6 +44,7 @@ export interface StunInput {
   readonly room: TableRoom;
   readonly sourceRoots: readonly TaskRoot[];
   readonly destinationRoots: readonly TaskRoot[];
+  readonly pagesOf: PagesOf;
   readonly sourceInfo: GuestInfo;
   readonly destinationInfo: GuestInfo;
   readonly backend: BackendChoice;
@@ -53,7 +55,7 @@ export interface StunInput {
   readonly onExchange: (pieces: ExchangePieces) => void;
   /** Every frame is back where it was: what `onExchange` wrote down is to be forgotten. */
   readonly onUndone: () => void;
-  /** Journals the commit; when it throws, the exchange is undone. */
+  /** Journals what makes the exchange final; when it throws, the exchange is undone. */
   readonly commit: () => void;
   readonly onNote: (message: string) => void;
   /** Told how long each VM stood still, ms, and what for. */
@@ -70,6 +72,13 @@ export type StunOutcome =
   | { readonly kind: "committed"; readonly table: WarpTable; readonly plan: ExchangePlan }
   | MissingPages;
 
+const points: Readonly<
+  Record<PagesOf, { exchanged: StunPoint | ImagePoint; final: StunPoint | ImagePoint }>
+> = {
+  tasks: { exchanged: "exchanged", final: "stunned" },
+  imageFiles: { exchanged: "imagesExchanged", final: "imagesSettled" },
+};
+
 /** One attempt. @throws MwarpError when it was not committed; nothing is exchanged then. */
 export async function stun(
   input: StunInput,
@@ -78,7 +87,7 @@ export async function stun(
 ): Promise<StunOutcome> {
   const readTable = (): WarpTable =>
     buildTable({
-      source: input.source.sourceView(input.sourceRoots, input.sourceInfo),
+      source: input.source.sourceView(input.sourceRoots, input.sourceInfo, input.pagesOf),
       destination: input.destination.view(input.destinationRoots, input.destinationInfo),
       wanted,
       aside: input.aside,
@@ -103,11 +112,11 @@ export async function stun(
     if (!isComplete(table)) return { kind: "missing", ...table.missing };
     const carriedOut = await carryOut(input, table, since, clock);
     exchange = carriedOut.exchange;
-    killPoint("exchanged");
+    killPoint(points[input.pagesOf].exchanged);
     await commitOrUndo(input, exchange);
     clock.spent("commit");
     committed = true;
-    killPoint("stunned");
+    killPoint(points[input.pagesOf].final);
     return { kind: "committed", table, plan: carriedOut.plan };
   } catch (thrown) {
     const error = Unsettled.mark(thrown);

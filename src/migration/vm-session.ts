@@ -13,7 +13,7 @@ import { GuestMemory } from "../vm/memory.js";
 import { QmpClient } from "../vm/qmp.js";
 import type { MemoryLayout, VmEndpoint } from "../vm/types.js";
 import { VmmLibrary } from "../vm/vmm-library.js";
-import type { GuestView, PageTableLevels, SourceView } from "../warp/physical-memory.js";
+import type { GuestView, PagesOf, PageTableLevels, SourceView } from "../warp/physical-memory.js";
 
 const StatusSchema = z.object({ status: z.string() });
 
@@ -124,8 +124,8 @@ export class VmSession {
     return { memory, layout, levels: this.#levels, roots, kernelRootGpa, directMapBase, taskStruct };
   }
 
-  sourceView(roots: readonly TaskRoot[], info: GuestInfo): SourceView {
-    return { ...this.view(roots, info), structPage: info.structPage };
+  sourceView(roots: readonly TaskRoot[], info: GuestInfo, pagesOf: PagesOf): SourceView {
+    return { ...this.view(roots, info), structPage: info.structPage, pagesOf };
   }
 
   close(): void {

@@ -20,9 +20,10 @@ import * as z from "zod/mini";
 import { ConnectionSchema, MOST_CONNECTIONS } from "./connection.js";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 import { GuestInfoSchema } from "./guest-info.js";
+import { HeldFileSchema, ImageFileSchema } from "./images.js";
 import { StagedMappingsSchema } from "./stage.js";
 
-export const AGENT_PROTOCOL_VERSION = 9;
+export const AGENT_PROTOCOL_VERSION = 10;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -47,13 +48,6 @@ export const TaskRootSchema = z.object({
   taskAddress: z.string(),
 });
 export type TaskRoot = z.infer<typeof TaskRootSchema>;
-
-/** A file of an image directory; contents follow as one byte stream, in list order. */
-export const ImageFileSchema = z.object({
-  name: z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/)),
-  bytes: uint,
-});
-export type ImageFile = z.infer<typeof ImageFileSchema>;
 
 /** A run of pages of one task; `page` is virtual address / 4096. */
 export const PageRunSchema = z.object({ nsPid: uint, page: uint, pages: uint });
@@ -128,6 +122,9 @@ const method = <P extends z.ZodMiniType, R extends z.ZodMiniType, S extends Stre
 });
 
 const migration = z.object({ migration: MigrationIdSchema });
+
+const heldOfMigration = z.object({ migration: MigrationIdSchema, files: z.array(HeldFileSchema) });
+const imagesOfMigration = z.object({ migration: MigrationIdSchema, files: z.array(ImageFileSchema) });
 
 export const agentMethods = {
   /** Version check; the first request on every connection. */
@@ -222,7 +219,7 @@ export const agentMethods = {
   /**
    * `runc checkpoint` of the frozen container; answers once the post-dump hook is held and the cgroup is frozen again. When the
    * pages go nowhere, clear_refs on the frozen tasks comes first, and the dump is against the static parent.
-   * Down: the image files.
+   * Down: the image files, but for those in `large`, which stay until they are asked for.
    */
   "source.dump": method(
     "down",
@@ -233,11 +230,16 @@ export const agentMethods = {
     }),
     z.object({
       files: z.array(ImageFileSchema),
+      large: z.array(ImageFileSchema),
       roots: z.array(TaskRootSchema),
       command: CommandSchema,
       spent: z.nullable(ToolTimesSchema),
     }),
   ),
+  /** Down: large image files of the dump, in list order. */
+  "source.images": method("down", imagesOfMigration, empty),
+  /** Keeps large image files of the dump mapped by one process: for the host, which exchanges their frames. They are never read again then. */
+  "source.holdImages": method("none", heldOfMigration, z.object({ root: TaskRootSchema })),
   /** Method postcopy: lets CRIU past its post-dump hook, and answers when it serves the pages of the frozen tasks. */
   "source.servePages": method("none", migration, PageServerSchema),
   /** Down: the bytes of the runs, in order, from /proc/PID/mem of the frozen tasks. */
@@ -301,11 +303,9 @@ export const agentMethods = {
     z.object({ bytes: PageBytesSchema }),
   ),
   /** Up: the image files, in list order. */
-  "destination.images": method(
-    "up",
-    z.object({ migration: MigrationIdSchema, files: z.array(ImageFileSchema) }),
-    empty,
-  ),
+  "destination.images": method("up", imagesOfMigration, empty),
+  /** Makes image files of that length, every page written to, and keeps them mapped: the host fills them by exchange. */
+  "destination.holdImages": method("none", heldOfMigration, z.object({ root: TaskRootSchema })),
   /** Up: tar from source.layer. */
   "destination.layer": method("up", z.object({ migration: MigrationIdSchema, bytes: uint }), empty),
   /**

@@ -144,7 +144,15 @@ export const MigrationReportSchema = z.object({
     copied_pages: count,
     /** Pages whose source frame other tasks of the container map too: exchanged once, copied for the others. */
     shared_pages: count,
+    /** Image files that went through the agents' channels. */
     image_bytes: count,
+    /**
+     * Image files with shared memory, with what lies on tmpfs, and with removed files: their frames were exchanged, or copied by
+     * the host. Not among the pages above.
+     */
+    warped_image_bytes: z._default(count, 0),
+    remapped_image_pages: z._default(count, 0),
+    copied_image_pages: z._default(count, 0),
     channel_bytes: count,
     /** Page contents that crossed the VMs' network; a page that was sent in several rounds counts each time. */
     network_bytes: z._default(count, 0),

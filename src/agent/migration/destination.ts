@@ -27,6 +27,7 @@ import { lazyPagesCommand, restoreCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
 import { discardDestination } from "./destination-end.js";
+import { holdImages as holdFiles, startHolder } from "./held-images.js";
 import { makeHugeRoom } from "./huge-room.js";
 import { pagesBytes, receiveImages } from "./images.js";
 import { fetchesOrHasAll, holdFaults, startLazyPages } from "./lazy-pages.js";
@@ -88,6 +89,7 @@ async function standBy(
 ): Promise<void> {
   const paths = migrationPaths(record.id);
   await writeFile(join(paths.images, "descriptors.json"), JSON.stringify(descriptors), { mode: 0o600 });
+  startHolder(record.id);
   const stages = stage.length > 0 && (await whyNotStaged()) === null;
   await startRestore(record, null, "quick", stages ? await stageEnvironment(paths, stage) : {});
   const watch = new CriuWatch(paths.job);
@@ -148,6 +150,14 @@ export async function images(
   await receiveImages(paths.images, params.files, context.up);
   await linkParent(paths, params.files);
   return {};
+}
+
+export async function holdImages({
+  migration,
+  files,
+}: AgentParams<"destination.holdImages">): Promise<AgentResult<"destination.holdImages">> {
+  const { id } = await destinationRecord(migration, "prepared");
+  return timed("hold images", () => holdFiles(id, "make", files));
 }
 
 /** The writable layer comes before the root is mounted over it. Where CRIU stands by it sees the root from here on. */

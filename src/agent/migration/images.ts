@@ -1,7 +1,8 @@
 /** Image directories: the static parent that saves the dump its page scan, and the transfer of the files. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { CHUNK_BYTES, type ImageFile, type Task } from "../../protocol/agent.js";
+import { CHUNK_BYTES, type Task } from "../../protocol/agent.js";
+import type { ImageFile } from "../../protocol/images.js";
 import { parentPagemap, staticParentFiles } from "../../protocol/static-parent.js";
 import { link, MemoryFile, regularFiles, remove, stat, writeFile } from "../memory-files.js";
 import type { MigrationPaths } from "../paths.js";
@@ -31,6 +32,17 @@ export async function listImages(dir: string): Promise<ImageFile[]> {
     files.push({ name, bytes: (await stat(join(dir, name))).size });
   return files;
 }
+
+/**
+ * What may have contents of any size: of shared memory, of tmpfs, of files that were removed while they were open; the few pages of
+ * tasks that a warp leaves in them, too.
+ */
+const BULK = /^(pages|tmpfs|ghost-file)-/;
+/** Below it a page of its own for the rest of a file, and the request, are not worth it. */
+const LARGE_BYTES = 64 * 1024;
+
+/** Files that need not go through the channel: the host can have their frames exchanged. */
+export const isLarge = ({ name, bytes }: ImageFile): boolean => BULK.test(name) && bytes >= LARGE_BYTES;
 
 /** Bytes of page contents among the images of a directory. */
 export async function pagesBytes(dir: string): Promise<number> {

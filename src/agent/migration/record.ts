@@ -8,6 +8,7 @@ import { readIfThere, writeAtomic } from "../files.js";
 import type { Helper } from "../helper.js";
 import { unmountBelow } from "../mounts.js";
 import { MIGRATIONS_DIR, migrationPaths } from "../paths.js";
+import { endHolder } from "./held-images.js";
 
 const sourceSteps = [
   "prepared",
@@ -105,6 +106,7 @@ function wrongStep(record: MigrationRecord, steps: readonly string[]): MwarpErro
 /** Removes a migration's files but for its record, and the oldest records of closed ones. */
 export async function clearFiles(id: string, helper: Helper): Promise<void> {
   const { dir } = migrationPaths(id);
+  endHolder(id);
   // A CRIU that was killed leaves a mount in its work directory.
   await unmountBelow(dir, helper);
   for (const entry of await readdir(dir)) {

@@ -24,11 +24,13 @@ import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { toolEnvironment } from "../quick-tools.js";
+import type { DownStream } from "../streams.js";
 import { freePort, listens } from "../tcp-port.js";
 import { checkpointCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
 import { CriuWatch } from "./criu-watch.js";
-import { createParent, linkParentTasks, listImages, sendImages } from "./images.js";
+import { holdImages, startHolder } from "./held-images.js";
+import { createParent, isLarge, linkParentTasks, listImages, sendImages } from "./images.js";
 import { mustBeFree } from "./inspect.js";
 import { startArchive, takeArchive } from "./layer-archive.js";
 import { byTask } from "./pages.js";
@@ -73,6 +75,7 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Ag
   if (params.tools === "stock") return { descriptors: null };
   await startDump(record, { kind: "none" }, params.tools);
   await startArchive(id, containerPaths(name).dir);
+  startHolder(id);
   return { descriptors: await externalDescriptors(name) };
 }
 
@@ -173,10 +176,30 @@ export async function dump(
     throw new MwarpError("MWARP_E_DUMP", `the container could not be frozen (errno ${hook.freezeErrno})`);
   }
   await saveRecord({ ...record, step: "dumped" });
-  const files = await listImages(paths.images);
+  const all = await listImages(paths.images);
+  const large = pages.kind === "none" ? all.filter(isLarge) : [];
+  const files = all.filter((file) => !large.includes(file));
   const roots = pages.kind === "none" ? await timed("roots", () => rootsOf(record.tasks)) : [];
   await timed("images", () => sendImages(paths.images, files, context.down));
-  return { files, roots, command, spent: hook.spent };
+  return { files, large, roots, command, spent: hook.spent };
+}
+
+/** Image files that the dump has kept back. */
+export async function largeImages(
+  { migration, files }: AgentParams<"source.images">,
+  down: DownStream,
+): Promise<Empty> {
+  const { id } = await sourceRecord(migration, "dumped");
+  await sendImages(migrationPaths(id).images, files, down);
+  return {};
+}
+
+export async function holdLargeImages({
+  migration,
+  files,
+}: AgentParams<"source.holdImages">): Promise<AgentResult<"source.holdImages">> {
+  const { id } = await sourceRecord(migration, "dumped");
+  return timed("hold images", () => holdImages(id, "read", files));
 }
 
 /**

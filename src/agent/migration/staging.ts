@@ -1,7 +1,7 @@
 /** The destination's part of a staged move: the list for the library in CRIU, and what that says (native/criu/handover.h). */
 import { access, constants, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { ImageFile } from "../../protocol/agent.js";
+import type { ImageFile } from "../../protocol/images.js";
 import { HANDOVER_FILE, hugePageWishes, type StagedMapping } from "../../protocol/stage.js";
 import { HANDOVER_LIBRARY, type MigrationPaths } from "../paths.js";
 import { createParent, linkParentTasks } from "./images.js";

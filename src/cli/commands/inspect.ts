@@ -1,5 +1,6 @@
 /** `mwarp inspect`: everything known of one migration. */
 import type { MigrationRecord, MigrationTable } from "../../protocol/api.js";
+import type { MigrationReport } from "../../protocol/migration.js";
 import { PAGE_BYTES } from "../../units.js";
 import { formatBytes, formatMs } from "../output/format.js";
 import { failureLines, summaryLine } from "../output/report.js";
@@ -75,8 +76,16 @@ async function showRecord(session: Session, record: MigrationRecord): Promise<vo
     `\nstun: source ${formatMs(stun.source)}, destination ${formatMs(stun.destination)}${breakdown}\n` +
       `memory: ${formatBytes(memory.bytes)}, ${memory.pages} pages (${memory.remapped_pages} remapped, ` +
       `${memory.copied_pages} copied, ${memory.shared_pages} shared) in ${memory.extents} extents\n` +
+      imagesLine(memory) +
       `moved otherwise: ${formatBytes(memory.image_bytes)} of images; ${formatBytes(memory.channel_bytes)} through the channels`,
   );
   if (report.error === null) session.print(summaryLine(report));
   else for (const line of failureLines(report, null)) session.print(line);
+}
+
+/** What shared memory and its like came to; empty where there was none to speak of. */
+function imagesLine(memory: MigrationReport["memory"]): string {
+  const { warped_image_bytes: bytes, remapped_image_pages: remapped, copied_image_pages: copied } = memory;
+  if (bytes === 0) return "";
+  return `shared memory and tmpfs: ${formatBytes(bytes)} of image files (${remapped} pages remapped, ${copied} copied)\n`;
 }

@@ -5,7 +5,6 @@
 import { MwarpError } from "../../errors.js";
 import {
   type AgentResult,
-  type ImageFile,
   type PageRoute,
   type PageServer,
   type Poke,
@@ -15,6 +14,7 @@ import {
 } from "../../protocol/agent.js";
 import type { Connection } from "../../protocol/connection.js";
 import type { GuestInfo } from "../../protocol/guest-info.js";
+import type { ImageFile } from "../../protocol/images.js";
 import type { MigrationMethod, MigrationRequest } from "../../protocol/migration.js";
 import type { StagedMapping } from "../../protocol/stage.js";
 import type { WarpTable } from "../../warp/table.js";
@@ -56,6 +56,8 @@ const MOST_BYTES_UNKNOWN = 2 * 1024 ** 3;
 export type Tasks = AgentResult<"source.freeze">["tasks"];
 export interface Dumped {
   readonly files: ReadonlyMap<string, Uint8Array>;
+  /** Those that the source has kept back. */
+  readonly large: readonly ImageFile[];
   readonly roots: readonly TaskRoot[];
 }
 
@@ -105,7 +107,8 @@ export async function freezeSource(context: StepContext): Promise<Tasks> {
 }
 
 /** What a guest may send at a time: no more than it has memory, which is what images and writable layers lie in. */
-const mostBytes = ({ checked }: StepContext): number => checked.layouts?.source.bytes ?? MOST_BYTES_UNKNOWN;
+export const mostBytes = ({ checked }: StepContext): number =>
+  checked.layouts?.source.bytes ?? MOST_BYTES_UNKNOWN;
 
 const toolset = ({ request, checked: { sourceInfo, destinationInfo } }: StepContext): Toolset =>
   chooseTools(request.method, sourceInfo, destinationInfo);
@@ -121,17 +124,17 @@ export const chooseTools = (
 export async function dumpSource(context: StepContext, pages: PageRoute): Promise<Dumped> {
   const { source, sourceAgent } = context.checked;
   const collector = new ChunkCollector(mostBytes(context));
-  const { files, roots, command, spent } = await sourceAgent.call(
+  const { files, large, roots, command, spent } = await sourceAgent.call(
     "source.dump",
     { migration: context.id, pages, tools: toolset(context) },
     { signal: context.signal, timeoutMs: limits.dump + bulkMs(context), onChunk: collector.onChunk },
   );
   context.clock.spentInTools(spent);
   context.tally.commands.push({ vm: source.endpoint.name, argv: command });
-  return { files: splitFiles(files, collector.take()), roots };
+  return { files: splitFiles(files, collector.take()), large, roots };
 }
 
-function splitFiles(files: readonly ImageFile[], bytes: Uint8Array): Map<string, Uint8Array> {
+export function splitFiles(files: readonly ImageFile[], bytes: Uint8Array): Map<string, Uint8Array> {
   const result = new Map<string, Uint8Array>();
   let offset = 0;
   for (const file of files) {

@@ -3,6 +3,7 @@
  */
 
 import { readConnections } from "../../criu/connections.js";
+import { taskPagesFiles } from "../../criu/plan.js";
 import { rewriteSkeleton } from "../../criu/skeleton.js";
 import { MwarpError, toMwarpError } from "../../errors.js";
 import type { PageRun } from "../../protocol/agent.js";
@@ -29,8 +30,8 @@ import {
   prepareBoth,
   restoreDestination,
   type StepContext,
-  sendImages,
 } from "./common.js";
+import { deliverImages, fetchImages, type ImageStun } from "./large-images.js";
 import { MAX_REFAULTS, populateRuns, readPages, supplyMissing } from "./missing-pages.js";
 
 const DEFAULT_MAX_STUN_MS = 10_000;
@@ -56,14 +57,9 @@ export async function migrateWarp(
     });
     await run.step("freeze", () => freezeSource(context));
     const dumped = await run.step("dump", () => dump(context));
-    const wanted = await run.step("transfer", () => transfer(context, dumped));
-    const { roots } = await run.step("restore", () => restoreDestination(context, null));
-    await run.step("populate", () => populate(context, wanted));
-    const facts = {
+    const both = {
       ...sessions,
       room: new TableRoom(),
-      sourceRoots: dumped.roots,
-      destinationRoots: roots,
       sourceInfo: context.checked.sourceInfo,
       destinationInfo: context.checked.destinationInfo,
       backend: context.request.backend,
@@ -72,6 +68,11 @@ export async function migrateWarp(
       onExchange: (pieces: ExchangePieces) => run.beginExchange(encodeExchange(pieces)),
       onUndone: () => run.forgetExchange(),
     };
+    const images = { ...both, commit: () => run.settleExchange() };
+    const wanted = await run.step("transfer", () => transfer(context, dumped, images));
+    const { roots } = await run.step("restore", () => restoreDestination(context, null));
+    await run.step("populate", () => populate(context, wanted));
+    const facts = { ...both, pagesOf: "tasks", sourceRoots: dumped.roots, destinationRoots: roots } as const;
     await run.step(
       "warp",
       (commit) => warp(context, { ...facts, commit: toLivingVm(context, commit) }, wanted),
@@ -135,8 +136,11 @@ async function dump(context: StepContext): Promise<Dumped> {
 }
 
 /** Rewrites the skeleton on its way through the host; what it lists to be warped is what the stun must deliver. */
-async function transfer(context: StepContext, dumped: Dumped): Promise<WantedPages> {
-  const skeleton = await rewriteSkeleton(dumped.files, (runs) => readPages(context, runs), context.staged);
+async function transfer(context: StepContext, dumped: Dumped, facts: ImageStun): Promise<WantedPages> {
+  const ofTasks = dumped.large.length === 0 ? new Set<string>() : taskPagesFiles(dumped.files);
+  const rewritten = dumped.large.filter(({ name }) => ofTasks.has(name));
+  const files = new Map([...dumped.files, ...(await fetchImages(context, rewritten))]);
+  const skeleton = await rewriteSkeleton(files, (runs) => readPages(context, runs), context.staged);
   context.pokes = skeleton.pokes;
   context.connections = connectionsOf(context, dumped);
   // Each of them needs a frame of its own on the destination.
@@ -144,7 +148,8 @@ async function transfer(context: StepContext, dumped: Dumped): Promise<WantedPag
   const wanted = wantedPages(skeleton.wanted, destination.bytes / PAGE_BYTES);
   context.tally.memoryPages = wanted.total;
   context.tally.memoryBytes = wanted.total * PAGE_BYTES;
-  await sendImages(context, skeleton.files);
+  const large = dumped.large.filter((file) => !rewritten.includes(file));
+  await deliverImages(context, skeleton.files, large, facts);
   return wanted;
 }
 

@@ -43,10 +43,12 @@ describe("what comes through the agent channel", () => {
     const { result } = agentMethods["source.dump"];
     const root = { pid: 1, nsPid: 1, rootGpa: 1, taskAddress: "1" };
     const told = (json: unknown): unknown => checked(result, json);
-    expect(told({ files: [{ name: "a.img", bytes: 1 }], roots: [root, { ...root, pid: -1 }] })).toEqual({
+    expect(
+      told({ files: [{ name: "a.img", bytes: 1 }], large: [], roots: [root, { ...root, pid: -1 }] }),
+    ).toEqual({
       problem: "roots.1.pid: Invalid input",
     });
-    expect(told({ files: [{ name: "../a", bytes: 1 }], roots: [] })).toEqual({
+    expect(told({ files: [{ name: "../a", bytes: 1 }], large: [], roots: [] })).toEqual({
       problem: "files.0.name: Invalid input",
     });
     expect(told(null)).toEqual({ problem: "Invalid input" });

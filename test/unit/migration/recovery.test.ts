@@ -1,5 +1,5 @@
 /** Recovery against VMs that answer from a script: whom it asks for what, in which order, and what it makes of it. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -211,6 +211,19 @@ describe("the record of an exchange", () => {
     journal.close();
     expect(readJournal(file)?.exchanging).toBe(true);
     expect(() => writeFileSync(exchangeFile(file), "", { flag: "wx" })).not.toThrow();
+  });
+
+  it("is gone once image files have been exchanged for good, or that is an error, and they are put back at once", () => {
+    const file = new JournalStore(folder).path(ID);
+    const journal = Journal.create(file, { ...journalHead, id: ID, method: "warp" });
+    journal.beginExchange(new Uint8Array([1, 2, 3]));
+    journal.settleExchange();
+    expect(existsSync(exchangeFile(file))).toBe(false);
+    // All of them may have been copied: nothing was journaled then.
+    expect(() => journal.settleExchange()).not.toThrow();
+    mkdirSync(exchangeFile(file));
+    expect(() => journal.settleExchange()).toThrow();
+    journal.close();
   });
 });
 
