@@ -123,7 +123,7 @@ check-walls:
 check-unused: $(MODULES)
 	$(BIN)/knip --no-progress
 
-unit: $(MODULES) workloads dist/.tsc dist/native/libmwarp-handover.so dist/native/mwarp-bench-memory dist/native/mwarp-bench-touch dist/native/mwarp-bench-gap ## unit tests only
+unit: $(MODULES) workloads dist/.tsc dist/native/libmwarp-handover.so dist/native/mwarp-guest dist/native/mwarp-bench-memory dist/native/mwarp-bench-touch dist/native/mwarp-bench-gap ## unit tests only
 	node scripts/run-tests.mjs unit
 
 e2e: build workloads ## end-to-end tests only (boots VMs; root)
