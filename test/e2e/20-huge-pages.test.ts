@@ -14,8 +14,11 @@ const MIB = 1024 * 1024;
 const MEMORY = "768M";
 /** Of the guest's huge pages, how many a container must have after a move: a few may be lost to what CRIU itself wrote. */
 const KEPT = 0.9;
-/** Of the destination's memory, how much a wedge leaves free in pieces of 2 MiB: less than the container wants. */
-const LEFT_MIB = 24;
+/**
+ * Of the destination's memory, how much a wedge leaves free in pieces of 2 MiB: less than the container wants, and more than what the
+ * kernel keeps back for itself, where it would kill the wedge.
+ */
+const LEFT_MIB = 38;
 const SETTINGS = ["enabled", "defrag", "shmem_enabled"].map(
   (name) => `/sys/kernel/mm/transparent_hugepage/${name}`,
 );
