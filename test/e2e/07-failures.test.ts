@@ -15,8 +15,8 @@ const long = process.env.MWARP_TEST_LONG === "1";
 const host = useLab({ memory: "768M" });
 const vms = ["vm-a", "vm-b"];
 const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
-/** More than it takes until all is on the destination. */
-const LIMIT_S = 15;
+/** How many times what a whole move takes a limit is that must not pass before all is on the destination. */
+const AMPLE = 3;
 
 /** Whether a VM's processors run, asked of its VMM: a command of mWarp would start a daemon. */
 async function runState(vm: string): Promise<unknown> {
@@ -144,11 +144,13 @@ describe("whatever is killed in a migration, one container runs afterwards and i
     });
 
     it("by its time limit, with all of it on the destination, is rolled back", async () => {
+      const { time_ms } = await edge.migrate(other(await edge.vm()));
       const from = await edge.vm();
+      const limitS = Math.ceil((AMPLE * time_ms.total) / 1000);
       const started = performance.now();
-      const limit = ["--timeout", `${LIMIT_S}s`];
+      const limit = ["--timeout", `${limitS}s`];
       const held = await crashes.startAndHold(["edge", "--to", other(from), ...limit, "--json"], "populated");
-      await sleep(LIMIT_S * 1000 - (performance.now() - started) + 1000);
+      await sleep(limitS * 1000 - (performance.now() - started) + 1000);
       held.release();
       const end = await held.finished;
       const report = MigrationReportSchema.parse(JSON.parse(end.stdout));

@@ -10,7 +10,7 @@ import { VmListSchema } from "../../src/protocol/api.js";
 import { startTimeOf, waitForExit } from "../../src/vm/process.js";
 import { DaemonStatusSchema } from "./documents.js";
 import type { TestLab } from "./lab.js";
-import { Mwarp, type Running } from "./mwarp.js";
+import { type Finished, Mwarp, type Running } from "./mwarp.js";
 import { until } from "./wait.js";
 
 export type Side = "source" | "destination";
@@ -57,10 +57,24 @@ export class Crashes {
     const held = `${this.#faults}.held`;
     this.arm(`hold:${point}`);
     const running = this.mwarp.start(["migrate", ...args]);
-    await until(`the migration to reach ${point}`, () => (existsSync(held) ? true : undefined), {
-      timeoutMs: HELD_MS,
-      intervalMs: 20,
+    let end: Finished | null = null;
+    void running.finished.then((ended) => {
+      end = ended;
     });
+    try {
+      await until(
+        `the migration to reach ${point}`,
+        () => {
+          if (end !== null) throw new Error(`the migration ended before ${point}: ${JSON.stringify(end)}`);
+          return existsSync(held) ? true : undefined;
+        },
+        { timeoutMs: HELD_MS, intervalMs: 20 },
+      );
+    } catch (error) {
+      // The tests that follow are to fail by themselves only.
+      this.disarm();
+      throw error;
+    }
     rmSync(this.#faults);
     const id = path.basename(path.dirname(this.lastJournalFile()));
     return { ...running, id, release: () => rmSync(held, { force: true }) };
