@@ -10,11 +10,16 @@ import { MemoryPair } from "./memory-pair.js";
 
 /** 32 MiB in each of the two: more than the second-level cache, filled in some 20 ms. */
 const PAGES = 8192;
-/** The least of some tries: other load only ever adds. On a busy host they take long, and fewer must do. */
-const MAX_TRIES = 6;
+/** The least of some tries: other load only ever adds. */
+const MAX_TRIES = 12;
 const MIN_TRIES = 2;
-/** For one kind of memory, ms; after it there are no more tries than the fewest. */
+/** For one kind of memory, ms; after it there are more tries only until two agree. */
 const TIME_MS = 400;
+/**
+ * How much the least two of some tries differ at most for them to agree. One that was kept from a processor takes a scheduler's slice
+ * longer, which is more than any exchange: twice running, and huge pages would seem dearer to exchange than to copy.
+ */
+const AGREEMENT = 1.25;
 
 /** Microseconds of every kind of memory that the host has. */
 export async function measureCosts(signal: AbortSignal): Promise<CostFile["costs"]> {
@@ -70,18 +75,34 @@ async function measureRuns(
   extents: Extents,
   how: Measured,
 ): Promise<CostSample> {
-  let [remapUs, touchUs, copyUs] = [Infinity, Infinity, Infinity];
+  const [remap, touch, copy] = [new Tries(), new Tries(), new Tries()];
+  const agree = (): boolean => copy.agree && (how === "copy" || (remap.agree && touch.agree));
   for (let tries = 0; tries < MAX_TRIES; tries++) {
-    if (tries >= MIN_TRIES && performance.now() > until) break;
-    const copied = await pair.run({ remap: NO_EXTENTS, copy: extents }, signal);
-    copyUs = Math.min(copyUs, copied.exchangeUs);
+    if (tries >= MIN_TRIES && performance.now() > until && agree()) break;
+    copy.add((await pair.run({ remap: NO_EXTENTS, copy: extents }, signal)).exchangeUs);
     if (how === "copy") continue;
     const remapped = await pair.run({ remap: extents, copy: NO_EXTENTS }, signal);
-    remapUs = Math.min(remapUs, remapped.exchangeUs);
-    touchUs = Math.min(touchUs, Math.max(0, remapped.touchUs - warmUs));
+    remap.add(remapped.exchangeUs);
+    touch.add(remapped.touchUs);
   }
-  const sample = { extents: extents.count, runPages: extents.pages[0], copyUs };
-  return how === "both" ? { ...sample, remapUs, touchUs } : { ...sample, remapUs: null, touchUs: null };
+  const sample = { extents: extents.count, runPages: extents.pages[0], copyUs: copy.least };
+  if (how === "copy") return { ...sample, remapUs: null, touchUs: null };
+  return { ...sample, remapUs: remap.least, touchUs: Math.max(0, touch.least - warmUs) };
+}
+
+/** What the same work took each time, in microseconds: the least two. */
+class Tries {
+  least = Infinity;
+  #second = Infinity;
+
+  add(us: number): void {
+    this.#second = Math.min(this.#second, Math.max(this.least, us));
+    this.least = Math.min(this.least, us);
+  }
+
+  get agree(): boolean {
+    return this.#second <= AGREEMENT * this.least;
+  }
 }
 
 /** Runs one after the other, in another order on the other side. */
