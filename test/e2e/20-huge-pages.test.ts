@@ -1,8 +1,9 @@
 /** Huge pages at both ends: of the host behind the VMs' RAM, and of the guests in the containers. */
 import { readFileSync } from "node:fs";
-import { describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import type { MigrationReport } from "../../src/protocol/migration.js";
 import { HUGE_BYTES, PAGES_PER_HUGE } from "../../src/units.js";
+import { pinCosts } from "../support/costs.js";
 import { expectOnePagePerPage, type RamMapping, ramMappings } from "../support/host-memory.js";
 import { useLab } from "../support/lab.js";
 import { long } from "../support/long.js";
@@ -65,6 +66,8 @@ const backings = long ? (["thp", "hugetlb"] as const) : (["thp"] as const);
 
 describe.each(backings)("with VMs on %s", (backing) => {
   const host = useLab({ memory: MEMORY, backing });
+  // What is asked here follows from the costs of an idle host.
+  beforeAll(() => pinCosts(host.lab.mwarp));
 
   it(
     "huge pages are exchanged as a whole, and are huge pages on the other side, move after move",
