@@ -5,7 +5,8 @@
  * meanwhile.
  *
  * Files: CONTAINER/log, CONTAINER/exit, CONTAINER/pid (written by runc); JOB/status (exit code of runc),
- * JOB/pid (ours).
+ * JOB/pid (ours). SIGUSR1 asks for all that the container has said so far to be in its log, the beginning of an unfinished line, too;
+ * CONTAINER/flushed says that it is. A container that stands still says nothing more: its log is complete then.
  */
 #include "guest.h"
 
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -129,6 +131,20 @@ static void drain(struct shim *shim, struct stream *stream)
     }
 }
 
+/* The rest of a line that was cut comes, with its own tag, from here or from the shim of the VM that the container moves to. */
+static void flush(struct shim *shim)
+{
+    for (size_t i = 0; i < 2; i++) {
+        struct stream *stream = &shim->streams[i];
+        int bytes;
+
+        while (stream->fd >= 0 && ioctl(stream->fd, FIONREAD, &bytes) == 0 && bytes > 0) drain(shim, stream);
+        if (stream->used > 0) log_line(shim, stream, stream->used, 'P');
+        stream->used = 0;
+    }
+    write_number(shim->container, "flushed", 1);
+}
+
 static void init_ended(struct shim *shim, int status)
 {
     shim->init_status = exit_code(status);
@@ -202,21 +218,25 @@ static void serve(struct shim *shim, int signals)
         if (poll(polls, 3, -1) < 0 && errno != EINTR) return;
         if (polls[1].revents) drain(shim, &shim->streams[0]);
         if (polls[2].revents) drain(shim, &shim->streams[1]);
-        if (polls[0].revents && read(signals, &info, sizeof info) > 0) reap(shim);
+        if (polls[0].revents && read(signals, &info, sizeof info) > 0) {
+            reap(shim);
+            if (info.ssi_signo == SIGUSR1) flush(shim);
+        }
     }
 }
 
 static int prepare_signals(void)
 {
-    sigset_t children;
+    sigset_t wanted;
 
     setsid();
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&children);
-    sigaddset(&children, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &children, NULL);
-    return signalfd(-1, &children, SFD_CLOEXEC);
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGCHLD);
+    sigaddset(&wanted, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &wanted, NULL);
+    return signalfd(-1, &wanted, SFD_CLOEXEC);
 }
 
 int shim_main(int argc, char **argv)

@@ -39,6 +39,8 @@ export interface ContainerPaths {
   readonly exit: string;
   /** Names the migration that has the container; absent otherwise. */
   readonly held: string;
+  /** There once the shim has put into the log what it was asked to. */
+  readonly flushed: string;
   /** Files of the shim's current run. */
   readonly job: string;
   readonly cgroup: string;
@@ -62,6 +64,7 @@ export function containerPaths(name: string): ContainerPaths {
     pid: join(dir, "pid"),
     exit: join(dir, "exit"),
     held: join(dir, "held"),
+    flushed: join(dir, "flushed"),
     job: join(dir, "job"),
     cgroup: join("/sys/fs/cgroup", cgroupsPath(name)),
     netns: join("/run/netns", netnsName),

@@ -1,17 +1,11 @@
 /** Containers on all VMs: list, find, exec, logs, remove. Making one is in run.ts. */
 import { isMwarpError, MwarpError } from "../errors.js";
-import type {
-  ContainerList,
-  ContainerListing,
-  ExecEvent,
-  ExecRequest,
-  LogEntry,
-  LogEvent,
-} from "../protocol/api.js";
+import type { ContainerList, ContainerListing, ExecEvent, ExecRequest, LogEvent } from "../protocol/api.js";
 import { splitLines } from "../protocol/ndjson.js";
 import { errorBody } from "./errors.js";
 import { type ExecCall, NO_TIMEOUT_MS, streamExec } from "./exec.js";
 import type { ContainerLocks } from "./locks.js";
+import { readLogLines } from "./log-lines.js";
 import type { DaemonPorts } from "./ports.js";
 import { EventQueue } from "./queue.js";
 import { pick } from "./resolve.js";
@@ -179,17 +173,9 @@ async function* logEvents(
   stop: AbortController,
 ): AsyncGenerator<LogEvent, void> {
   try {
-    for await (const line of splitLines(bytes))
-      yield { event: "line", entry: parseLogLine(line.toString("utf8")) };
+    for await (const entry of readLogLines(splitLines(bytes))) yield { event: "line", entry };
     yield { event: "end" };
   } finally {
     stop.abort();
   }
-}
-
-/** One line in the CRI format: time, stream, tag, text. What is not in the format is shown whole. */
-export function parseLogLine(line: string): LogEntry {
-  const match = /^(\S+) (stdout|stderr) [FP](?: (.*))?$/s.exec(line);
-  if (match === null) return { time: "", stream: "stdout", text: line };
-  return { time: match[1]!, stream: match[2] === "stderr" ? "stderr" : "stdout", text: match[3] ?? "" };
 }

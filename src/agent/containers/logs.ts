@@ -27,14 +27,22 @@ async function sendFrom(path: string, at: number, context: RequestContext): Prom
   }
 }
 
-/** Where the last `lines` lines begin. */
-export function tailOffset(data: Uint8Array, lines: number): number {
-  let at = data.length;
-  if (lines === 0) return at;
+/** Time, stream, tag: no longer than this, and the tag says P where the line goes on in the next of its stream. */
+const HEAD_BYTES = 64;
+const PARTIAL = /^\S+ \S+ P /;
+
+/** Where the last `lines` lines begin. One that was cut counts once. */
+export function tailOffset(data: Buffer, lines: number): number {
+  if (lines === 0) return data.length;
   let left = lines;
   // The newline that ends the last line does not begin one.
-  for (at = data.length - 1; at > 0; at--) {
-    if (data[at - 1] === 0x0a && --left === 0) return at;
+  let newline = data.length - 1;
+  while (newline > 0) {
+    const start = newline;
+    newline = data.lastIndexOf(0x0a, start - 1);
+    const before = data.lastIndexOf(0x0a, newline - 1) + 1;
+    const goesOn = newline > 0 && PARTIAL.test(data.toString("latin1", before, before + HEAD_BYTES));
+    if (!goesOn && --left === 0) return newline + 1;
   }
   return 0;
 }

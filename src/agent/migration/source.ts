@@ -13,6 +13,7 @@ import {
 } from "../../protocol/agent.js";
 import { freeze, memoryBytes, subgroups, tasksOf } from "../containers/cgroup.js";
 import { bridgeAddress, vethName } from "../containers/network.js";
+import { flushLog } from "../containers/shim.js";
 import { loadSpec, setHeld } from "../containers/store.js";
 import type { Helper } from "../helper.js";
 import type { Hooks } from "../hooks.js";
@@ -264,6 +265,7 @@ export async function layer(
   context: RequestContext,
 ): Promise<{ bytes: number }> {
   const { id, name } = await sourceRecord(params.migration, "frozen", "dumping", "dumped");
+  await flushLog(name);
   const before = context.down.sentBytes;
   await takeArchive(id, containerPaths(name).dir).send(context.down);
   return { bytes: context.down.sentBytes - before };

@@ -99,6 +99,12 @@ describe("small parts", () => {
     expect(tail("", 3)).toBe("");
   });
 
+  it("a line that was cut counts once in a tail", () => {
+    const log = "t stdout F a\nt stdout P b\nt stdout F c\nt stderr F d P \nt stdout F e\n";
+    const tail = (lines: number) => log.slice(tailOffset(Buffer.from(log), lines)).split("\n").length - 1;
+    expect([1, 2, 3, 4, 5].map(tail)).toEqual([1, 2, 4, 5, 5]);
+  });
+
   it("runs stay in order and go to the task with that pid in the container", () => {
     const tasks = [
       { pid: 100, nsPid: 1 },

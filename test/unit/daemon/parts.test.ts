@@ -3,7 +3,6 @@ import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { parseLogLine } from "../../../src/daemon/containers.js";
 import { httpStatus } from "../../../src/daemon/errors.js";
 import { HISTORY_LIMIT, History } from "../../../src/daemon/history.js";
 import { tryLock } from "../../../src/daemon/lock.js";
@@ -193,15 +192,6 @@ describe("history", () => {
     const ids = history.list().map(({ id }) => id);
     expect(ids).toHaveLength(HISTORY_LIMIT);
     expect(ids.slice(0, 2)).toEqual(["open-00", "m-1"]);
-  });
-});
-
-describe("log lines", () => {
-  it("are read in the CRI format; others are shown whole", () => {
-    const time = "2026-01-01T00:00:00.123456789Z";
-    expect(parseLogLine(`${time} stderr F a F b`)).toEqual({ time, stream: "stderr", text: "a F b" });
-    expect(parseLogLine(`${time} stdout F`)).toEqual({ time, stream: "stdout", text: "" });
-    expect(parseLogLine("oops")).toEqual({ time: "", stream: "stdout", text: "oops" });
   });
 });
 
