@@ -71,6 +71,10 @@ int64_t present_runs(pid_t pid, const struct page_run *runs, size_t count, uint6
 /* sockets.c: lines "FD PROTOCOL" into `text`; answers with their bytes or a negative errno. */
 int64_t socket_kinds(pid_t pid, char *text, size_t size);
 
+/* traits.c: what CRIU leaves behind of the threads of some processes, as text; and giving it to them on the other side. */
+int64_t read_traits(const uint32_t *pids, size_t count, char *text, size_t size);
+int64_t set_traits(const char *text);
+
 /* net.c */
 /* The network fence: a container's veth on the bridge, or a port of it through which nothing passes. */
 int fence_close(const char *name);

@@ -3,7 +3,7 @@
  * stands still. Requests on stdin, answers on stdout, one at a time, all little-endian.
  *
  *   request: u32 operation, u32 argument (mostly a pid), u32 count, u32 bytes | `bytes` of body
- *   answer:  i32 0 or negative errno, u32 0, u64 value | for READ, SOCKETS, PRESENT: `value` bytes
+ *   answer:  i32 0 or negative errno, u32 0, u64 value | for READ, SOCKETS, PRESENT, TRAITS: `value` bytes
  *
  *   POPULATE  body: count x {u64 address, u64 pages}; value: pages touched
  *   READ      the same body; answers of up to one buffer each, the last with value 0
@@ -17,6 +17,8 @@
  *   BIND      body: source, NUL, target
  *   PRESENT   body as for READ; answer as for SOCKETS: {u64 address, u64 pages} of each of present_runs
  *   WAKE      body: count x struct connection, namespace path; value: connections whose peer was told
+ *   TRAITS    body: count x u32 pid; answer as for SOCKETS: text of read_traits
+ *   TRAIT     body: such text; value: threads that have got theirs
  */
 #include "guest.h"
 
@@ -35,7 +37,7 @@
 /* Shorter runs of present pages are not told of: each is a line in a list and a call. */
 #define LEAST_PAGES 16
 
-enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, PRESENT };
+enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, PRESENT, TRAITS, TRAIT };
 
 struct request {
     uint32_t operation, argument, count, bytes;
@@ -166,6 +168,18 @@ static int send_present(uint32_t pid, const struct page_run *runs, size_t count)
     return write_all(STDOUT_FILENO, buffer, (size_t)found * sizeof *present);
 }
 
+static int send_traits(const uint32_t *pids, const struct request *request)
+{
+    int64_t bytes = -EINVAL;
+    int error;
+
+    if ((uint64_t)request->count * sizeof *pids == request->bytes)
+        bytes = read_traits(pids, request->count, buffer, sizeof buffer);
+    error = reply(bytes);
+    if (error < 0 || bytes <= 0) return error;
+    return write_all(STDOUT_FILENO, buffer, (size_t)bytes);
+}
+
 static int run_announce(const char *body, size_t bytes)
 {
     const char *netns = body + 10;
@@ -211,6 +225,10 @@ static int serve(const struct request *request, const char *body)
         return send_present(request->argument, (const void *)body, request->count);
     case WAKE:
         return reply(run_wake(request, body));
+    case TRAITS:
+        return send_traits((const void *)body, request);
+    case TRAIT:
+        return reply(set_traits(body));
     case UNMOUNT:
         return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
     case SOCKETS:

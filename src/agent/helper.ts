@@ -20,6 +20,8 @@ const operations = {
   bind: 10,
   wake: 11,
   present: 12,
+  traits: 13,
+  trait: 14,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -135,6 +137,22 @@ export class Helper {
       const { value } = await this.#answer("sockets");
       return (await this.#take(value)).toString();
     });
+  }
+
+  /** Timer slack and I/O priority of the threads of some processes, where they are not the usual; see native/guest/traits.c. */
+  traits(pids: readonly number[]): Promise<string> {
+    return this.#exclusive(async () => {
+      const body = Buffer.alloc(pids.length * 4);
+      for (const [i, pid] of pids.entries()) body.writeUInt32LE(pid, i * 4);
+      this.#request("traits", 0, pids.length, body);
+      const { value } = await this.#answer("traits");
+      return (await this.#take(value)).toString();
+    });
+  }
+
+  /** Gives threads what `traits` said of them elsewhere; answers with their number. */
+  setTraits(text: string): Promise<number> {
+    return this.#simple("trait", 0, 0, Buffer.from(text));
   }
 
   /** Bytes of the runs, in order, piece by piece to `take`. */

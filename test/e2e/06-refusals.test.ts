@@ -78,13 +78,25 @@ describe("a migration is refused", () => {
       mptcp: /pid 1 fd \d+: MPTCP socket/,
       alg: /pid 1 fd \d+: ALG socket/,
       vsock: /pid 1 fd \d+: AF_VSOCK socket/,
+      personality: /pid 1: personality\(2\) 0x40000/,
+      inheritable: /pid 1: inheritable capabilities outside its bounding set \(20\)/,
     };
     const odd = await Workload.run(lab, "vm-a", "odd", ["odd", ...Object.keys(names)]);
     const has = (await odd.lines())
       .join()
       .match(/has=(\S+),/)![1]
       .split(",");
-    expect(has).toEqual(expect.arrayContaining(["aio", "io_uring", "userfaultfd", "mptcp", "namespaces"]));
+    expect(has).toEqual(
+      expect.arrayContaining([
+        "aio",
+        "io_uring",
+        "userfaultfd",
+        "mptcp",
+        "namespaces",
+        "personality",
+        "inheritable",
+      ]),
+    );
     await expectRefusal(lab, ["odd", "--to", "vm-b"], 5, "MWARP_E_UNSUPPORTED", /cannot be moved/);
     const dry = await lab.mwarp.run(["migrate", "odd", "--to", "vm-b", "--dry-run"]);
     expect(dry.exit).toBe(5);

@@ -1,6 +1,6 @@
 /*
  * odd KIND...: holds things that cannot be moved: aio, io_uring, userfaultfd, memfd_secret, fanotify, mptcp,
- * alg, vsock, namespaces. What this kernel does not give is left out.
+ * alg, vsock, namespaces, personality, inheritable. What this kernel does not give is left out.
  *
  * Output: "odd ready has=KIND,KIND", with a comma at the end.
  */
@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/aio_abi.h>
+#include <linux/capability.h>
 #include <linux/io_uring.h>
 #include <sched.h>
 #include <signal.h>
@@ -16,6 +17,8 @@
 #include <string.h>
 #include <sys/fanotify.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -92,6 +95,22 @@ static long open_namespaces(void)
     return done ? 0 : -1;
 }
 
+static long set_personality(void)
+{
+    return personality(ADDR_NO_RANDOMIZE);
+}
+
+/* A capability that its programs would inherit, and that it may not have itself. */
+static long set_inheritable(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_capget, &header, data)) return -1;
+    data[0].inheritable |= 1U << CAP_KILL;
+    return syscall(SYS_capset, &header, data) ? -1 : prctl(PR_CAPBSET_DROP, CAP_KILL);
+}
+
 static const struct {
     const char *name;
     long (*open)(void);
@@ -105,6 +124,8 @@ static const struct {
     {"alg", open_alg},
     {"vsock", open_vsock},
     {"namespaces", open_namespaces},
+    {"personality", set_personality},
+    {"inheritable", set_inheritable},
 };
 
 int main(int argc, char **argv)

@@ -14,6 +14,7 @@ import { mountRoot } from "../containers/bundle.js";
 import { tasksOf } from "../containers/cgroup.js";
 import { createContainer } from "../containers/lifecycle.js";
 import { claimName, loadSpec } from "../containers/store.js";
+import { setNetworkSysctls } from "../containers/sysctls.js";
 import { exists } from "../files.js";
 import { jobStatus, startShim } from "../job.js";
 import { log, timed } from "../log.js";
@@ -37,6 +38,7 @@ import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, sa
 import { rootsOf, type Tools } from "./source.js";
 import { linkParent, readStaging, stageEnvironment, whyNotStaged } from "./staging.js";
 import { showRoot, untilStandingBy, wasStarted } from "./stand-by.js";
+import { giveTraits } from "./traits.js";
 
 /** A restore without page contents takes seconds, also under emulation. */
 const RESTORE_TIMEOUT_MS = 60_000;
@@ -68,7 +70,10 @@ export async function prepare(
   await saveRecord(record);
   try {
     await claimName(spec, { migration: id });
-    await Promise.all([createContainer(spec), makeHugeRoom(params.hugeBytes)]);
+    await Promise.all([
+      createContainer(spec).then(() => setNetworkSysctls(spec)),
+      makeHugeRoom(params.hugeBytes),
+    ]);
     if (params.tools === "quick" && params.descriptors !== null)
       await standBy(record, params.descriptors, params.stage, { signal, tools });
   } catch (error) {
@@ -206,6 +211,7 @@ export async function restore(
   }
   if (pagesFrom !== null) await holdFaults(paths, context.signal);
   const tasks = await tasksOf(container.cgroup);
+  await giveTraits(paths.images, tasks, tools.helper);
   await keepForAdoption(record, hook.initPid);
   await saveRecord({ ...record, step: "held", tasks });
   const roots = await timed("roots", () => rootsOf(tasks));

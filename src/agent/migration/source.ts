@@ -45,6 +45,7 @@ import {
   untilStandingBy,
   wasStarted,
 } from "./stand-by.js";
+import { keepTraits } from "./traits.js";
 
 const DUMP_TIMEOUT_MS = 120_000;
 const SERVE_TIMEOUT_MS = 20_000;
@@ -163,6 +164,8 @@ export async function dump(
       ? checkpointCommand(record, pages)
       : await startDump(record, pages, toolset);
   if (toolset === "quick") await tools.hooks.release(record.id, "begin", 0);
+  // Meanwhile CRIU works.
+  await timed("traits", () => keepTraits(paths.images, record.tasks, tools.helper));
   const watch = new CriuWatch(paths.job);
   const bulk = pages.kind === "server" ? await memoryBytes(containerPaths(record.name).cgroup) : 0;
   const hook = await timed("checkpoint", () =>

@@ -5,6 +5,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Task } from "../../protocol/agent.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
+import { settingsOf } from "./task-settings.js";
 
 /** Link targets of descriptors, by how they begin, and how the report calls them. */
 const descriptors: readonly (readonly [prefix: string, name: string])[] = [
@@ -145,14 +146,15 @@ export async function findUnsupported(tasks: readonly Task[], helper: Helper): P
   const first = init === undefined ? new Map<string, string>() : await namespacesOf(init.pid);
   const found = tasks.map(async (task) => {
     const exec = await isExecSession(task);
-    const [namespaces, descriptors, sockets, mappings] = await Promise.all([
+    const [namespaces, settings, descriptors, sockets, mappings] = await Promise.all([
       exec ? [] : ownNamespaces(task.pid, first),
+      settingsOf(task.pid),
       descriptorsOf(task.pid),
       helper.socketKinds(task.pid),
       mappingsOf(task.pid),
     ]);
     const items = [
-      ...[...(exec ? ["a running exec session"] : []), ...namespaces].map((what) => `: ${what}`),
+      ...[...(exec ? ["a running exec session"] : []), ...namespaces, ...settings].map((what) => `: ${what}`),
       ...[...descriptors, ...judgeSockets(sockets), ...mappings].map((what) => ` ${what}`),
     ];
     return items.map((item) => `pid ${task.nsPid}${item}`);
