@@ -2,6 +2,7 @@
  * The steps that the methods share. Each takes the result of the step before it, so a step cannot be called out of
  * order; each talks to one agent or carries bytes from one to the other.
  */
+import { restartTimers } from "../../criu/timers.js";
 import { MwarpError } from "../../errors.js";
 import {
   type AgentResult,
@@ -131,7 +132,10 @@ export async function dumpSource(context: StepContext, pages: PageRoute): Promis
   );
   context.clock.spentInTools(spent);
   context.tally.commands.push({ vm: source.endpoint.name, argv: command });
-  return { files: splitFiles(files, collector.take()), large, roots };
+  const images = splitFiles(files, collector.take());
+  const openFiles = images.get("files.img");
+  if (openFiles !== undefined) images.set("files.img", restartTimers(openFiles));
+  return { files: images, large, roots };
 }
 
 export function splitFiles(files: readonly ImageFile[], bytes: Uint8Array): Map<string, Uint8Array> {
