@@ -7,6 +7,7 @@ import type { Readable } from "node:stream";
 import { MwarpError } from "../errors.js";
 import type { AgentParams } from "../protocol/agent.js";
 import { heldBy, initPid, loadSpec } from "./containers/store.js";
+import { runcInItsTime } from "./containers/time.js";
 import { readNumber } from "./files.js";
 import type { RequestContext } from "./methods.js";
 import { containerPaths } from "./paths.js";
@@ -80,7 +81,8 @@ export async function containerExec(
   if (migration !== null) {
     throw new MwarpError("MWARP_E_BUSY", `migration ${migration} has container ${name}`);
   }
-  if ((await initPid(name)) === null) {
+  const init = await initPid(name);
+  if (init === null) {
     throw new MwarpError("MWARP_E_NOT_RUNNING", `container ${name} does not run`);
   }
   const dir = await mkdtemp(join(containerPaths(name).dir, "exec-"));
@@ -90,7 +92,14 @@ export async function containerExec(
     ...(params.cwd === null ? [] : ["--cwd", params.cwd]),
     ...params.env.flatMap((variable) => ["--env", variable]),
   ];
-  const child = spawn("runc", ["exec", ...flags, name, ...params.argv], { stdio: "pipe", detached: true });
+  const [program, ...args] = [
+    ...(await runcInItsTime(name, init, dir)),
+    "exec",
+    ...flags,
+    name,
+    ...params.argv,
+  ];
+  const child = spawn(program, args, { stdio: "pipe", detached: true });
   try {
     return await pump(child, context, async () => {
       const pid = await readNumber(pidFile);
