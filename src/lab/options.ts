@@ -17,6 +17,8 @@ export const VmOverrideSchema = z.object({
   preload: z.boolean(),
   /** More arguments for QEMU. */
   extra: z._default(z.array(z.string()), []),
+  /** Virtual processors, other than the lab's VMs have. */
+  cpus: z.optional(z.int().check(z.minimum(1))),
   /** More words for the guest kernel's command line, where a later one counts more than an earlier one. */
   kernelArguments: z.optional(z.array(z.string())),
 });

@@ -70,6 +70,12 @@ function memory(spec: VmSpec): { machine: string; options: string[] } {
   };
 }
 
+/**
+ * Several emulated processors take turns in one thread. In threads of their own one may still run kernel code that another has
+ * patched, and be told to have stopped (QEMU 7.2 on a busy host: "int3" in a static branch, a panic).
+ */
+const tcgThreads = ({ cpus }: VmSpec): "multi" | "single" => (cpus > 1 ? "single" : "multi");
+
 function kernelCommandLine(spec: VmSpec): string {
   return [
     "console=ttyS0",
@@ -112,7 +118,7 @@ export function qemuCommand(spec: VmSpec): string[] {
     "-machine",
     machine,
     "-accel",
-    spec.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=256",
+    spec.accelerator === "kvm" ? "kvm" : `tcg,thread=${tcgThreads(spec)},tb-size=256`,
     "-cpu",
     // TCG runs string instructions one element at a time: without ERMS the kernel clears pages by words, not bytes,
     // which makes populating a destination three times faster.

@@ -185,7 +185,7 @@ async function bringUp(settings: LabSettings, call: LabUpOptions): Promise<void>
       address: vmAddress(index),
       mac: vmMac(index),
       memoryBytes: settings.memoryBytes,
-      cpus: settings.cpus,
+      cpus: override.cpus ?? settings.cpus,
       accelerator: accelerator.kind,
       backing,
       allocation: settings.allocation,

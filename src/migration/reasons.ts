@@ -58,6 +58,9 @@ const KERNEL_NOTES: ReadonlySet<string> = new Set(
   ).split(" "),
 );
 
+/** What a processor says of the package it is in, not of itself: a VM with one virtual processor says it of none. */
+const PACKAGE_NOTES: ReadonlySet<string> = new Set(["ht", "cmp_legacy"]);
+
 /**
  * A task that has seen a CPU feature may use it at any time (ifuncs are bound once), so the destination must have all of them.
  * CRIU refuses a smaller XSAVE area, too, but only when the container stands still (criu/arch/x86/cpu.c).
@@ -66,7 +69,9 @@ export function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] 
   const reasons: Reason[] = [];
   const unsupported = (message: string): void => void reasons.push({ code: "MWARP_E_UNSUPPORTED", message });
   const offered = new Set(destination.cpuFlags);
-  const missing = source.cpuFlags.filter((flag) => !offered.has(flag) && !KERNEL_NOTES.has(flag));
+  const missing = source.cpuFlags.filter(
+    (flag) => !offered.has(flag) && !KERNEL_NOTES.has(flag) && !PACKAGE_NOTES.has(flag),
+  );
   if (missing.length > 0) unsupported(`the destination's processor lacks ${missing.join(" ")}`);
   const [had, has] = [source.signalFrameBytes, destination.signalFrameBytes];
   if (had > has && has > 0)
