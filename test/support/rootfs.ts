@@ -14,6 +14,7 @@ const applets = [
   "stat",
   "ip",
   "ps",
+  "pidof",
   "dd",
   "mkdir",
   "rm",
