@@ -17,6 +17,8 @@ e2fsprogs         file system of the guest image
 xz-utils          kernel modules of the guests
 iproute2          bridge and taps of the lab
 util-linux        nsenter
+skopeo            images: reads and checks them
+umoci             images: unpacks them
 '
 
 command -v dpkg-query >/dev/null || { echo "mwarp: this is not a Debian system; install by hand:$needed" >&2; exit 1; }

@@ -1,6 +1,8 @@
 /** What the daemon needs to make a container, in one object. */
 import { MwarpError } from "../errors.js";
 import type { ContainerSpec, NetworkIdentity } from "../protocol/container.js";
+import { type ImageProcess, mergeEnv } from "./image/config.js";
+import { type UnpackedImage, unpackImage, type WantedImage } from "./image/unpack.js";
 import { allocateNetwork, type WantedIdentity } from "./network.js";
 import { adaptBundle, makeOciConfig, type OciConfig } from "./oci.js";
 import { archiveRootfs, type RootfsArchive } from "./rootfs.js";
@@ -19,11 +21,15 @@ export interface SpecFacts {
   readonly memoryLimitBytes: number | null;
   /** config.json of a bundle, parsed; null for a bare root file system. */
   readonly bundleConfig: Readonly<Record<string, unknown>> | null;
+  /** What an image says of its process; null for the other sources. */
+  readonly image: ImageProcess | null;
 }
 
 export interface ContainerBuilder {
   /** @throws MWARP_E_USAGE, MWARP_E_CANCELLED; see `archiveRootfs`. */
   archive(directory: string, signal: AbortSignal): Promise<RootfsArchive>;
+  /** @throws MWARP_E_USAGE, MWARP_E_CANCELLED; see `unpackImage`. */
+  unpack(image: WantedImage, signal: AbortSignal): Promise<UnpackedImage>;
   /** @throws MWARP_E_USAGE, MWARP_E_UNSUPPORTED; see `adaptBundle`. */
   spec(facts: SpecFacts): ContainerSpec;
   /** @throws MWARP_E_USAGE, MWARP_E_NAME_TAKEN, MWARP_E_UNSUPPORTED; see `allocateNetwork`. */
@@ -34,6 +40,7 @@ export interface ContainerBuilder {
 export function createContainerBuilder(store: string): ContainerBuilder {
   return {
     archive: (directory, signal) => archiveRootfs(directory, store, signal),
+    unpack: (image, signal) => unpackImage(image, store, signal),
     spec: ({ name, id, rootfs, network, hostname, createdAt, ...facts }) => ({
       name,
       id,
@@ -54,12 +61,18 @@ function ociConfig({
   hostname,
   memoryLimitBytes,
   bundleConfig,
+  image,
 }: Pick<
   SpecFacts,
-  "argv" | "env" | "workdir" | "hostname" | "memoryLimitBytes" | "bundleConfig"
+  "argv" | "env" | "workdir" | "hostname" | "memoryLimitBytes" | "bundleConfig" | "image"
 >): OciConfig {
   if (bundleConfig !== null) {
     return adaptBundle(bundleConfig, { argv, env, cwd: workdir, hostname, memoryLimitBytes });
+  }
+  if (image !== null) {
+    const { argv, user, annotations } = image;
+    const merged = { argv, env: mergeEnv(image.env, env), cwd: workdir ?? image.cwd };
+    return makeOciConfig({ ...merged, hostname, memoryLimitBytes, user, annotations });
   }
   if (argv === null || argv.length === 0) throw new MwarpError("MWARP_E_USAGE", "no command given");
   return makeOciConfig({ argv, env, cwd: workdir ?? "/", hostname, memoryLimitBytes });

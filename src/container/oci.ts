@@ -1,6 +1,7 @@
 /** OCI runtime configurations (config.json) for containers that can move: made for a command, or adapted from a bundle. */
 import { MwarpError } from "../errors.js";
 import { type BundleConfig, parseBundle } from "./bundle-schema.js";
+import type { ImageProcess } from "./image/config.js";
 import { unmovable } from "./movable.js";
 
 export interface OciInput {
@@ -12,6 +13,9 @@ export interface OciInput {
   readonly hostname: string;
   /** Limit of the container's memory cgroup; null for none. */
   readonly memoryLimitBytes: number | null;
+  /** Root when left out. */
+  readonly user?: ImageProcess["user"];
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 /** An OCI configuration as plain data; the agent puts in root.path and the path of the network namespace. */
@@ -84,7 +88,7 @@ export function makeOciConfig(input: OciInput): OciConfig {
     ociVersion: OCI_VERSION,
     process: {
       terminal: false,
-      user: { uid: 0, gid: 0 },
+      user: input.user ?? { uid: 0, gid: 0 },
       args: [...input.argv],
       env: hasPath(input.env) ? [...input.env] : [`PATH=${DEFAULT_PATH}`, ...input.env],
       cwd: input.cwd,
@@ -94,6 +98,7 @@ export function makeOciConfig(input: OciInput): OciConfig {
     },
     root: { path: "rootfs", readonly: false },
     hostname: input.hostname,
+    ...(input.annotations === undefined ? {} : { annotations: input.annotations }),
     mounts,
     linux: {
       resources: {

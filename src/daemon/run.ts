@@ -4,6 +4,7 @@ import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import * as z from "zod/mini";
 import { requireCommand } from "../container/command.js";
+import type { ImageProcess } from "../container/image/config.js";
 import type { RootfsArchive } from "../container/rootfs.js";
 import { isMwarpError, MwarpError } from "../errors.js";
 import { deliverRootfs } from "../migration/rootfs.js";
@@ -39,10 +40,14 @@ export class RunService {
   async run(request: RunRequest, signal: AbortSignal): Promise<ContainerListing> {
     this.#ports.vms.get(request.vm);
     using _lock = this.#locks.take(request.name, { what: "run" });
-    const { directory, argv, config } = await readSource(request.source);
+    await using source = await this.#source(request, signal);
+    const { directory, argv, config, image } = source;
     // What is typed wrong is said before anything is packed or sent.
     if (argv?.[0] !== undefined)
-      await requireCommand(directory, argv[0], { env: request.env, cwd: request.workdir ?? "/" });
+      await requireCommand(directory, argv[0], {
+        env: [...(image?.env ?? []), ...request.env],
+        cwd: request.workdir ?? image?.cwd ?? "/",
+      });
     await this.#refuseTakenName(request.name, signal);
     const agent = await this.#ports.agents.agent(request.vm, signal);
     const archive = await this.#ports.builder.archive(directory, signal);
@@ -61,11 +66,28 @@ export class RunService {
         workdir: request.workdir,
         memoryLimitBytes: request.memoryLimitBytes,
         bundleConfig: config,
+        image,
       });
       return await this.#start(agent, request.vm, spec, signal);
     } finally {
       this.#pending.delete(network);
     }
+  }
+
+  /** An image is unpacked, and gone again when it has been packed as a root file system. */
+  async #source({ name, source }: RunRequest, signal: AbortSignal): Promise<Source & AsyncDisposable> {
+    if (source.kind !== "image")
+      return { ...(await readSource(source)), image: null, [Symbol.asyncDispose]: async () => undefined };
+    // To unpack one may take long.
+    await this.#refuseTakenName(name, signal);
+    const unpacked = await this.#ports.builder.unpack(source, signal);
+    return {
+      directory: unpacked.rootfs,
+      argv: unpacked.process.argv,
+      config: null,
+      image: unpacked.process,
+      [Symbol.asyncDispose]: () => unpacked[Symbol.asyncDispose](),
+    };
   }
 
   async #refuseTakenName(name: string, signal: AbortSignal): Promise<void> {
@@ -130,9 +152,10 @@ interface Source {
   readonly directory: string;
   readonly argv: readonly string[] | null;
   readonly config: Readonly<Record<string, unknown>> | null;
+  readonly image: ImageProcess | null;
 }
 
-async function readSource(source: RunSource): Promise<Source> {
+async function readSource(source: Exclude<RunSource, { kind: "image" }>): Promise<Omit<Source, "image">> {
   if (source.kind === "rootfs") {
     await requireDirectory(source.directory, "--rootfs");
     return { directory: source.directory, argv: source.argv, config: null };

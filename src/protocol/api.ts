@@ -131,6 +131,13 @@ export type ContainerList = z.infer<typeof ContainerListSchema>;
 export const RunSourceSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("rootfs"), directory: z.string(), argv }),
   z.object({ kind: z.literal("bundle"), directory: z.string() }),
+  /** An OCI image layout or an archive of images; a command takes the place of the image's Cmd. */
+  z.object({
+    kind: z.literal("image"),
+    file: z.string(),
+    tag: z.nullable(z.string()),
+    command: z.array(z.string()),
+  }),
 ]);
 export type RunSource = z.infer<typeof RunSourceSchema>;
 

@@ -11,6 +11,8 @@ interface RunOptions {
   readonly name: string;
   readonly bundle?: string;
   readonly rootfs?: string;
+  readonly image?: string;
+  readonly tag?: string;
   readonly env?: readonly string[];
   readonly workdir?: string;
   readonly memoryLimit?: number;
@@ -21,11 +23,15 @@ interface RunOptions {
 
 export const registerRun: Register = (program, session) => {
   withJson(program.command("run").description("start a container in a VM"))
-    .usage("--vm VM --name NAME (--bundle DIR | --rootfs DIR -- CMD...)")
+    .usage(
+      "--vm VM --name NAME (--bundle DIR | --rootfs DIR -- CMD... | --image FILE [--tag TAG] [-- CMD...])",
+    )
     .requiredOption("--vm <vm>", "VM to start it in")
     .requiredOption("--name <name>", "name of the container, free on all VMs", parseName)
     .option("--bundle <dir>", "OCI bundle: config.json and root file system")
     .option("--rootfs <dir>", "root file system; the command follows after --")
+    .option("--image <file>", "OCI image layout (directory or tar), or what docker save wrote")
+    .option("--tag <name>", "which image of several: its tag, or repository:tag")
     .option("-e, --env <key=value>", "environment variable, may be repeated", collectEnv)
     .option("-w, --workdir <dir>", "directory the command starts in")
     .option("--memory-limit <size>", "memory limit, e.g. 512M", parseSize)
@@ -60,9 +66,13 @@ export const registerRun: Register = (program, session) => {
 };
 
 function sourceOf(argv: string[], options: RunOptions, cwd: string): RunSource {
-  const { bundle, rootfs } = options;
-  if ((bundle === undefined) === (rootfs === undefined))
-    throw new MwarpError("MWARP_E_USAGE", "name either --bundle or --rootfs");
+  const { bundle, rootfs, image, tag } = options;
+  if ([bundle, rootfs, image].filter((source) => source !== undefined).length !== 1)
+    throw new MwarpError("MWARP_E_USAGE", "name one of --bundle, --rootfs and --image");
+  if (tag !== undefined && image === undefined)
+    throw new MwarpError("MWARP_E_USAGE", "--tag names an image of --image");
+  if (image !== undefined)
+    return { kind: "image", file: path.resolve(cwd, image), tag: tag ?? null, command: argv };
   if (bundle !== undefined) {
     if (argv.length > 0)
       throw new MwarpError("MWARP_E_USAGE", "a bundle brings its own command: config.json, process.args");

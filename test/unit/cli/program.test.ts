@@ -70,7 +70,7 @@ describe("the command line", () => {
 
   it("refuses a run without a root file system or without a command", async () => {
     const neither = await mwarp(new FakeIo(), "run", "--vm", "vm-a", "--name", "web", "--", "/bin/true");
-    expect(neither.err).toContain("either --bundle or --rootfs");
+    expect(neither.err).toContain("one of --bundle, --rootfs and --image");
     const empty = await mwarp(new FakeIo(), "run", "--vm", "vm-a", "--name", "web", "--rootfs", "/x");
     expect([neither.status, empty.status]).toEqual([2, 2]);
     expect(empty.err).toContain("needs the command");

@@ -11,6 +11,10 @@ export class FakeBuilder implements ContainerBuilder {
     return { digest: "cd".repeat(32), file, bytes: 1 };
   }
 
+  unpack(): Promise<never> {
+    return Promise.reject(new Error("this builder knows no images"));
+  }
+
   spec(input: SpecFacts): ContainerSpec {
     const { name, id, rootfs, network, hostname, createdAt, ...oci } = input;
     return { name, id, rootfs, network, hostname, oci, createdAt };
