@@ -13,11 +13,12 @@ import { run } from "./exec.js";
 import { createCluster, postgresUser } from "./postgres-cluster.js";
 
 /** What a root file system holds besides busybox. */
-interface Contents {
+export interface Contents {
   /** Programs and loadable modules; the libraries that they need come with them. */
   readonly programs: readonly string[];
-  /** Directories that are taken whole. */
+  /** Files, and directories that are taken whole but for entries of the names `without`. */
   readonly trees: readonly string[];
+  readonly without?: readonly string[];
   /** Where programs and trees lie in the guest image; their paths in the root file system are those without it. */
   readonly prefix: string;
 }
@@ -66,7 +67,8 @@ async function librariesOf(
   program: string,
   signal: AbortSignal | undefined,
 ): Promise<string[]> {
-  const text = await run(["chroot", root, "ldd", program], { signal });
+  // What ldd does, which is a script for a shell that `root` need not have.
+  const text = await run(["chroot", root, "/lib64/ld-linux-x86-64.so.2", "--list", program], { signal });
   return [...text.matchAll(/(\/\S+) \(0x[0-9a-f]+\)/g)].map((match) => match[1]);
 }
 
@@ -88,22 +90,35 @@ function resolveIn(root: string, path: string): string {
   return real.startsWith(`${realpathSync(root)}/`) ? real : join(root, real);
 }
 
-/** Makes one root file system out of what lies in `root`, in the new directory `target`. */
+/** Makes one root file system out of what lies in the guest image `root`, in the new directory `target`. */
 export async function exportRootfs(
   root: string,
   target: string,
   name: ContainerRootfs,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { programs, trees, prefix }: Contents = containerContents[name];
+  await cutRootfs(root, target, containerContents[name], signal);
+  if (name === "postgres") await createCluster(target, signal);
+}
+
+/**
+ * Makes a root file system with busybox and `contents` out of what lies in `root`, in the new directory `target`.
+ * @throws MWARP_E_LAB with the loader's words when a program of `root` lacks a library
+ */
+export async function cutRootfs(
+  root: string,
+  target: string,
+  { programs, trees, prefix, without = [] }: Contents,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   await makeSkeleton(root, target, signal);
   for (const program of programs.map((path) => prefix + path)) {
     copyFrom(root, target, program, prefix);
     for (const library of await librariesOf(root, program, signal)) copyFrom(root, target, library);
   }
+  const filter = (path: string): boolean => !without.includes(basename(path));
   for (const tree of trees)
-    cpSync(join(root, prefix, tree), join(target, tree), { recursive: true, dereference: true });
-  if (name === "postgres") await createCluster(target, signal);
+    cpSync(join(root, prefix, tree), join(target, tree), { recursive: true, dereference: true, filter });
 }
 
 /** Directories, users and busybox. */
