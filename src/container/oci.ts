@@ -1,4 +1,5 @@
 /** OCI runtime configurations (config.json) for containers that can move: made for a command, or adapted from a bundle. */
+import { constants } from "node:os";
 import { MwarpError } from "../errors.js";
 import { type BundleConfig, parseBundle } from "./bundle-schema.js";
 import type { ImageProcess } from "./image/config.js";
@@ -79,6 +80,23 @@ const readonlyPaths = [
   "/proc/sysrq-trigger",
 ];
 
+/**
+ * No rings of io_uring, which nothing can carry to another kernel, and of which libuv makes one for each of its loops unasked (from 1.49 on
+ * whatever UV_USE_IO_URING says). Container engines forbid them, too; programs do without. Every architecture that x86 has: a
+ * filter ends programs of those that it does not name.
+ */
+const seccomp = {
+  defaultAction: "SCMP_ACT_ALLOW",
+  architectures: ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+  syscalls: [
+    {
+      names: ["io_uring_setup", "io_uring_enter", "io_uring_register"],
+      action: "SCMP_ACT_ERRNO",
+      errnoRet: constants.errno.EPERM,
+    },
+  ],
+};
+
 const hasPath = (env: readonly string[]): boolean => env.some((entry) => entry.startsWith("PATH="));
 const memoryLimit = (limit: number) => ({ memory: { limit } });
 
@@ -108,6 +126,7 @@ export function makeOciConfig(input: OciInput): OciConfig {
       namespaces: ["pid", "network", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type })),
       maskedPaths,
       readonlyPaths,
+      seccomp,
     },
   };
 }

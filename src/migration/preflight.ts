@@ -20,6 +20,7 @@ import {
   hazardReasons,
   memoryReasons,
   type Reason,
+  resourceReasons,
   unsettledReasons,
 } from "./reasons.js";
 
@@ -114,11 +115,7 @@ export async function preflight(
     if (hazards !== null) reasons.push(...hazardReasons(request, vm.endpoint.name, hazards));
   }
   if (usage !== null) {
-    reasons.push(
-      ...usage.unsupported.map(
-        (what): Reason => ({ code: "MWARP_E_UNSUPPORTED", message: `cannot be moved: ${what}` }),
-      ),
-    );
+    reasons.push(...resourceReasons(usage.unsupported));
     if (there.info !== null) reasons.push(...memoryReasons(request, usage, there.info));
   }
   const [first, ...rest] = reasons;

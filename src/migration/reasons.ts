@@ -42,6 +42,18 @@ export function guestReasons(vm: string, info: GuestInfo, act: "dump" | "restore
   return reasons;
 }
 
+/** Resources of the container that cannot be moved, as the source's agent names them. */
+export function resourceReasons(resources: readonly string[]): Reason[] {
+  // libuv, and so Node.js, makes its rings unasked.
+  const hint =
+    "Start the program where a seccomp filter forbids io_uring, as `mwarp run` does without a bundle and other engines do by default: Node.js and most others do without.";
+  return resources.map((what) => ({
+    code: "MWARP_E_UNSUPPORTED",
+    message: `cannot be moved: ${what}`,
+    ...(what.endsWith(": io_uring") ? { hint } : {}),
+  }));
+}
+
 /**
  * Words among the flags by which a kernel notes what it made of the processor, not what the processor can do
  * (arch/x86/include/asm/cpufeatures.h, the words "Linux-defined"). They differ between kernels on one processor, and no

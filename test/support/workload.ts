@@ -29,10 +29,16 @@ export class Workload {
     return new Workload(lab, name, argv[0]).#ready();
   }
 
-  /** The same from an OCI bundle, whose command is `pattern`. */
-  static async runBundle(lab: TestLab, vm: string, name: string, bundle: string): Promise<Workload> {
+  /** The same from an OCI bundle, whose command is the workload `program`. */
+  static async runBundle(
+    lab: TestLab,
+    vm: string,
+    name: string,
+    bundle: string,
+    program = "pattern",
+  ): Promise<Workload> {
     await lab.mwarp.ok(["run", "--vm", vm, "--name", name, "--bundle", bundle]);
-    return new Workload(lab, name, "pattern").#ready();
+    return new Workload(lab, name, program).#ready();
   }
 
   async #ready(): Promise<this> {

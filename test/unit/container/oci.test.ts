@@ -71,6 +71,13 @@ describe("makeOciConfig", () => {
     expect(JSON.stringify(config)).not.toContain('"memory"');
   });
 
+  it("forbids rings of io_uring, and ends no program of another architecture for it", () => {
+    const { seccomp } = made.linux as { seccomp: { architectures: string[]; syscalls: object[] } };
+    expect(seccomp).toMatchObject({ defaultAction: "SCMP_ACT_ALLOW", syscalls: [{ errnoRet: 1 }] });
+    expect(seccomp.syscalls).toMatchObject([{ names: expect.arrayContaining(["io_uring_setup"]) }]);
+    expect(seccomp.architectures).toContain("SCMP_ARCH_X86");
+  });
+
   it("mounts no more than two tmpfs, because CRIU packs each one during the freeze", () => {
     const { mounts } = made as { mounts: { type: string; destination: string }[] };
     expect(mounts.filter(({ type }) => type === "tmpfs").map(({ destination }) => destination)).toEqual([

@@ -355,6 +355,7 @@ describe("preflight", () => {
     const refused = await refusal(guests);
     expect(refused.message).toContain("fd 7: /dev/kvm");
     expect(refused.message).toContain("fd 8: io_uring");
+    expect(refused.hint).toContain("a seccomp filter forbids io_uring");
   });
 });
 
