@@ -42,7 +42,8 @@ describe("the command line of a lab VM", () => {
   });
 
   test("each accelerator gets the processor that fits", () => {
-    expect(line()).toContain("-accel tcg,thread=multi,tb-size=256 -cpu max,-erms,-fsrm -smp 2");
+    expect(line({ cpus: 1 })).toContain("-accel tcg,thread=multi,tb-size=256 -cpu max,-erms,-fsrm -smp 1");
+    expect(line()).toContain("-accel tcg,thread=single,tb-size=256 -cpu max,-erms,-fsrm -smp 2");
     expect(line({ accelerator: "kvm" })).toContain("-accel kvm -cpu host");
     expect(line({ accelerator: "kvm" })).not.toContain("tsc=reliable");
   });
