@@ -84,6 +84,9 @@ int announce(const char *netns, const char *name, const uint8_t mac[6], const ui
 int enter_network(const char *netns);
 void leave_network(int own);
 
+/* quiet.c: nothing but CRIU's own packets leaves the sockets of a control group; `on` 0: as before. */
+int quiet(const char *cgroup, int on);
+
 /* A TCP connection of a container, as it travels from the agent; the last three in this machine's byte order. */
 struct connection {
     /* 4 or 6: of the 16 bytes of an address the first 4 count, or all. */

@@ -16,6 +16,7 @@
  *   SOCKETS   answer as for READ, in one piece: text of socket_kinds
  *   BIND      body: source, NUL, target
  *   PRESENT   body as for READ; answer as for SOCKETS: {u64 address, u64 pages} of each of present_runs
+ *   QUIET     argument 1: the sockets of a control group send nothing, 0: they do again; body: the group's directory
  *   WAKE      body: count x struct connection, namespace path; value: connections whose peer was told
  *   TRAITS    body: count x u32 pid; answer as for SOCKETS: text of read_traits
  *   TRAIT     body: such text; value: threads that have got theirs
@@ -37,7 +38,7 @@
 /* Shorter runs of present pages are not told of: each is a line in a list and a call. */
 #define LEAST_PAGES 16
 
-enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, PRESENT, TRAITS, TRAIT };
+enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, PRESENT, TRAITS, TRAIT, QUIET };
 
 struct request {
     uint32_t operation, argument, count, bytes;
@@ -229,6 +230,8 @@ static int serve(const struct request *request, const char *body)
         return send_traits((const void *)body, request);
     case TRAIT:
         return reply(set_traits(body));
+    case QUIET:
+        return reply(quiet(body, request->argument != 0));
     case UNMOUNT:
         return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
     case SOCKETS:

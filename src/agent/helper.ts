@@ -22,6 +22,7 @@ const operations = {
   present: 12,
   traits: 13,
   trait: 14,
+  quiet: 15,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -99,6 +100,11 @@ export class Helper {
   /** Nothing passes the container's port from now on. Its link stays up: no carrier change reaches the container. */
   closeFence(veth: string): Promise<number> {
     return this.#simple("fence", 0, 0, Buffer.from(veth));
+  }
+
+  /** While `on`, the sockets of a control group send nothing, not even to each other; see native/guest/quiet.c. */
+  quiet(cgroup: string, on: boolean): Promise<number> {
+    return this.#simple("quiet", on ? 1 : 0, 0, Buffer.from(cgroup));
   }
 
   /** Gratuitous ARP from inside a network namespace. */

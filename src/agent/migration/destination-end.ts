@@ -13,6 +13,7 @@ import { adopt } from "./adopt.js";
 import { CriuWatch } from "./criu-watch.js";
 import { fetched, fetchFailed } from "./lazy-pages.js";
 import { clearFiles, type DestinationRecord, destinationRecord, loadRecord, saveRecord } from "./record.js";
+import { endSilence } from "./silence.js";
 import type { Tools } from "./source.js";
 
 const DETACH_TIMEOUT_MS = 20_000;
@@ -38,6 +39,7 @@ export async function resume(params: AgentParams<"destination.resume">, tools: T
     await saveRecord({ ...record, step: "resumed" });
     return {};
   }
+  await endSilence(cgroup, tools.helper);
   await tools.helper.openFence(vethName(spec), BRIDGE);
   await tools.hooks.release(record.id, "pre-resume", 0);
   await thaw(cgroup);

@@ -35,6 +35,7 @@ import { fetchesOrHasAll, holdFaults, startLazyPages } from "./lazy-pages.js";
 import { heldBytes, pageServerEnds } from "./page-server.js";
 import { byTask } from "./pages.js";
 import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, saveRecord } from "./record.js";
+import { silence } from "./silence.js";
 import { rootsOf, type Tools } from "./source.js";
 import { linkParent, readStaging, stageEnvironment, whyNotStaged } from "./staging.js";
 import { showRoot, untilStandingBy, wasStarted } from "./stand-by.js";
@@ -196,6 +197,9 @@ export async function restore(
   const held = await heldBytes(paths);
   const lazy = pagesFrom === null ? [] : [lazyPagesCommand(paths, pagesFrom)];
   for (const command of lazy) await startLazyPages(paths, container.cgroup, command, context.signal);
+  // Before any of its sockets is made; the group is runc's to make, and takes one that is there.
+  await mkdir(container.cgroup, { recursive: true });
+  await silence(container.cgroup, tools.helper);
   const watch = new CriuWatch(paths.job);
   const command = await tellRestore(record, toolset, tools);
   const hook = await timed("restore", () =>

@@ -14,6 +14,7 @@ import { connectAndClose, endConnections, listens } from "../tcp-port.js";
 import { CriuWatch } from "./criu-watch.js";
 import { endArchive } from "./layer-archive.js";
 import { clearFiles, loadRecord, type SourceRecord, saveRecord } from "./record.js";
+import { endSilence } from "./silence.js";
 import type { Tools } from "./source.js";
 
 const RUNC_END_TIMEOUT_MS = 30_000;
@@ -71,6 +72,7 @@ export async function releaseSource(record: SourceRecord, tools: Tools): Promise
       if (!(await isPopulated(container.cgroup))) {
         log("error", `${record.name} has no task left after the abort of ${record.id}`);
       } else {
+        await endSilence(container.cgroup, tools.helper);
         await thaw(container.cgroup);
         await tools.helper.openFence(vethName(await loadSpec(record.name)), BRIDGE);
       }

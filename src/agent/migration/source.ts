@@ -36,6 +36,7 @@ import { mustBeFree } from "./inspect.js";
 import { startArchive, takeArchive } from "./layer-archive.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
+import { silence } from "./silence.js";
 import { releaseSource } from "./source-end.js";
 import { stageable } from "./stageable.js";
 import {
@@ -126,6 +127,7 @@ export async function freezeSource(
     await setHeld(record.name, record.id);
     await tools.helper.closeFence(vethName(spec));
     await timed("freeze", () => freeze(container.cgroup));
+    await silence(container.cgroup, tools.helper);
     if ((await subgroups(container.cgroup)) > 0)
       throw new MwarpError("MWARP_E_UNSUPPORTED", `${record.name} has made control groups of its own`);
   } catch (error) {
