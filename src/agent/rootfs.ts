@@ -29,7 +29,10 @@ export async function unpack(
   context: RequestContext,
   look: (data: Uint8Array) => void = () => undefined,
 ): Promise<void> {
-  const flags = ["--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-owner"];
+  // By these an overlay knows which file of its lower layer one of the upper was copied from, and which file system that was: neither
+  // is here. With nfs_export it would hide what it takes for another directory's (fs/overlayfs/namei.c, ovl_lookup).
+  const strange = ["origin", "uuid"].map((name) => `--xattrs-exclude=trusted.overlay.${name}`);
+  const flags = ["--xattrs", "--xattrs-include=*", ...strange, "--numeric-owner", "--same-owner"];
   const tar = spawn("tar", ["-C", dir, "-xpf", "-", ...flags], { stdio: ["pipe", "ignore", "pipe"] });
   const errors: Buffer[] = [];
   tar.stderr.on("data", (data: Buffer) => errors.push(data));

@@ -46,6 +46,7 @@ export async function createBundle(spec: ContainerSpec): Promise<void> {
 /** Mounts the container's root: only once its upper directory has its final contents. */
 export async function mountRoot(spec: ContainerSpec, helper: Helper): Promise<void> {
   const paths = containerPaths(spec.name);
-  const lower = rootfsPath(spec.rootfs);
-  await helper.mountOverlay(paths.merged, `lowerdir=${lower},upperdir=${paths.upper},workdir=${paths.work}`);
+  const layers = `lowerdir=${rootfsPath(spec.rootfs)},upperdir=${paths.upper},workdir=${paths.work}`;
+  // CRIU finds the files that inotify watches by their handles, which an overlay can open only with these options.
+  await helper.mountOverlay(paths.merged, `${layers},index=on,nfs_export=on`);
 }
