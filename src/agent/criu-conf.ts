@@ -17,6 +17,8 @@ tcp-established
 file-locks
 # unlinked files that a container still has open travel in the images
 ghost-limit 67108864
+# those of which another name is left are linked anew (migration/links.ts)
+link-remap
 `;
 
 export async function writeCriuConf(): Promise<void> {

@@ -8,6 +8,7 @@ import { guestInfo } from "./info.js";
 import * as destination from "./migration/destination.js";
 import * as destinationEnd from "./migration/destination-end.js";
 import { inspect } from "./migration/inspect.js";
+import { destinationLinks, sourceLinks } from "./migration/links.js";
 import * as pageServer from "./migration/page-server.js";
 import { preDump } from "./migration/pre-dump.js";
 import * as source from "./migration/source.js";
@@ -75,6 +76,7 @@ export function createHandlers(tools: source.Tools): Handlers {
     "source.servePages": step((params, context) => source.servePages(params, context, tools)),
     "source.readPages": step((params, context) => source.readPages(params, context, tools)),
     "source.layer": step(source.layer),
+    "source.links": step(sourceLinks),
     "source.retire": last((params) => sourceEnd.retireSource(params, tools)),
     "source.abort": last((params) => sourceEnd.abortSource(params, tools)),
     "destination.prepare": step((params, { signal }) => destination.prepare(params, signal, tools)),
@@ -84,6 +86,7 @@ export function createHandlers(tools: source.Tools): Handlers {
     "destination.images": step(destination.images),
     "destination.holdImages": step(destination.holdImages),
     "destination.layer": step((params, context) => destination.layer(params, context, tools)),
+    "destination.links": step(destinationLinks),
     "destination.restore": step((params, context) => destination.restore(params, context, tools)),
     "destination.pagesCome": step((params, { signal }) => destination.pagesCome(params, signal)),
     "destination.populate": step((params) => destination.populate(params, tools)),

@@ -16,6 +16,7 @@ const magics = {
   pagemap: 0x56084025,
   files: 0x56303138,
   tcpStream: 0x51465506,
+  remapFpath: 0x59133954,
 } as const;
 export type ImageKind = keyof typeof magics;
 

@@ -21,6 +21,7 @@ import { ConnectionSchema, MOST_CONNECTIONS } from "./connection.js";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 import { GuestInfoSchema } from "./guest-info.js";
 import { HeldFileSchema, ImageFileSchema } from "./images.js";
+import { LinkPathsSchema, LinksSchema } from "./links.js";
 import { StagedMappingsSchema } from "./stage.js";
 
 export const AGENT_PROTOCOL_VERSION = 10;
@@ -250,6 +251,12 @@ export const agentMethods = {
   ),
   /** Down: tar of the writable layer (upper directory, xattrs and whiteouts kept) and the log. */
   "source.layer": method("down", migration, z.object({ bytes: uint })),
+  /** Of the links that CRIU has made in the dump, those in the writable layer, each with another name of its file. */
+  "source.links": method(
+    "none",
+    z.object({ migration: MigrationIdSchema, links: LinkPathsSchema }),
+    z.object({ links: LinksSchema }),
+  ),
   /** After commit: the source container ends for good; idempotent. */
   "source.retire": method("none", migration, empty),
   /** Before commit: CRIU lets go, the container is thawed and its link is up again; idempotent. */
@@ -308,6 +315,8 @@ export const agentMethods = {
   "destination.holdImages": method("none", heldOfMigration, z.object({ root: TaskRootSchema })),
   /** Up: tar from source.layer. */
   "destination.layer": method("up", z.object({ migration: MigrationIdSchema, bytes: uint }), empty),
+  /** Makes those links in the container's root, once the writable layer is there. */
+  "destination.links": method("none", z.object({ migration: MigrationIdSchema, links: LinksSchema }), empty),
   /**
    * `runc restore`; answers when the pre-resume hook is held and the container is frozen by its cgroup. With `pagesFrom` its pages
    * come later, through `criu lazy-pages`, from the page server of the source. `tools` is as in the dump: stock ones cannot read the

@@ -3,6 +3,7 @@
  * order; each talks to one agent or carries bytes from one to the other.
  */
 import { restartTimers } from "../../criu/timers.js";
+import { madeLinks } from "../../criu/links.js";
 import { MwarpError } from "../../errors.js";
 import {
   type AgentResult,
@@ -190,6 +191,16 @@ export async function deliverLayer(context: StepContext, archive: Uint8Array): P
 /** Through the host. */
 export async function moveLayer(context: StepContext): Promise<void> {
   await deliverLayer(context, await fetchLayer(context));
+}
+
+/** What CRIU has made in the source's file system while it dumped, made in the destination's; hardly ever anything. */
+export async function moveLinks(context: StepContext, { files }: Dumped): Promise<void> {
+  const made = madeLinks(files);
+  if (made.length === 0) return;
+  const { sourceAgent, destinationAgent } = context.checked;
+  const options = { signal: context.signal, timeoutMs: limits.transfer };
+  const { links } = await sourceAgent.call("source.links", { migration: context.id, links: made }, options);
+  await destinationAgent.call("destination.links", { migration: context.id, links }, options);
 }
 
 /** @param pagesFrom the source's page server when the pages come after the commit */

@@ -27,6 +27,7 @@ import {
   dumpSource,
   fetchLayer,
   freezeSource,
+  moveLinks,
   prepareBoth,
   restoreDestination,
   type StepContext,
@@ -132,6 +133,7 @@ function closeSessions(sessions: Sessions | null): void {
 async function dump(context: StepContext): Promise<Dumped> {
   const archive = await fetchLayer(context);
   const [dumped] = await Promise.all([dumpSource(context, { kind: "none" }), deliverLayer(context, archive)]);
+  await moveLinks(context, dumped);
   return dumped;
 }
 
