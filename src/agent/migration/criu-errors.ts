@@ -1,6 +1,8 @@
 /** What a person needs of CRIU's log: its error lines, each with what came just before. */
 
 const ERROR = /(?:^|\s)Error \(/;
+/** Said in every dump against the static parent, once for each shared memory: it has none of them, which is as it should be. */
+const NO_ERROR = /page-xfer: No parent image found/;
 const MAX_LINES = 20;
 const CONTEXT_LINES = 3;
 const MAX_LINE_LENGTH = 400;
@@ -12,7 +14,7 @@ const MAX_LINE_LENGTH = 400;
  */
 export function criuErrorLines(log: string): string[] {
   const lines = log.split("\n").filter((line) => line.trim() !== "");
-  const errors = lines.flatMap((line, i) => (ERROR.test(line) ? [i] : []));
+  const errors = lines.flatMap((line, i) => (ERROR.test(line) && !NO_ERROR.test(line) ? [i] : []));
   if (errors.length === 0) return lines.slice(-CONTEXT_LINES).map(shorten);
   const chosen = new Set(errors.slice(0, MAX_LINES));
   for (const error of errors) {

@@ -28,6 +28,15 @@ describe("criuErrorLines", () => {
     expect(criuErrorLines("")).toEqual([]);
   });
 
+  it("does not let what is said of every shared memory hide the reason", () => {
+    const shared =
+      "(01.1) Error (criu/page-xfer.c:407): page-xfer: No parent image found, though parent directory is set";
+    const lines = criuErrorLines(
+      [...Array(30).fill(shared), ...talk(3), "(02.0) Error (criu/sk-unix.c:1): why"].join("\n"),
+    );
+    expect(lines).toEqual([...talk(3), "(02.0) Error (criu/sk-unix.c:1): why"]);
+  });
+
   it("cuts lines that are too long to read", () => {
     expect(criuErrorLines(`Error (x): ${"y".repeat(5000)}`)[0]!.length).toBeLessThan(420);
   });
