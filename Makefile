@@ -34,7 +34,7 @@ BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
 WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
 MODULES := node_modules/.package-lock.json
 
-.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak demo bench bench-quick measure clean packages native workloads
+.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak zdtm demo bench bench-quick measure clean packages native workloads
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -95,7 +95,12 @@ dist/native/mwarp-bench-gap: native/bench/gap/gap.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -static -o $@ $<
 
-workloads: $(WORKLOADS) dist/test-support/capture ## the C programs of the tests
+workloads: $(WORKLOADS) dist/test-support/capture dist/test-support/zdtm-init ## the C programs of the tests
+
+# It runs in containers that have no libraries of this machine.
+dist/test-support/zdtm-init: test/zdtm/init.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -static -o $@ $<
 
 dist/test-support/%: test/support/%.c
 	@mkdir -p $(@D)
@@ -134,6 +139,9 @@ test: build check-types check-style check-walls check-unused workloads ## build,
 
 soak: build workloads ## every test in its long form: each death at each state, 200 moves against the adversary, every lie (hours)
 	MWARP_TEST_LONG=1 node scripts/run-tests.mjs unit e2e e2e-alone
+
+zdtm: build workloads ## all of CRIU's own test programs, moved there and back (hours), into test/zdtm/results.json
+	node scripts/run-tests.mjs zdtm
 
 demo: build ## a Redis moves between two VMs and back
 	bin/mwarp demo

@@ -38,6 +38,14 @@ export default defineConfig({
       },
       {
         test: {
+          name: "zdtm",
+          include: ["test/zdtm/**/*.test.ts"],
+          testTimeout: seconds(48 * 3600),
+          hookTimeout: seconds(1800),
+        },
+      },
+      {
+        test: {
           name: "e2e-alone",
           include: alone,
           testTimeout: seconds(240),

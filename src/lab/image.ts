@@ -39,10 +39,13 @@ import type { LabCallOptions } from "./progress.js";
 const MIB = 1024 * 1024;
 const BUILD_TIMEOUT_MS = 15 * 60_000;
 
+/** The release of Debian that the guests run. */
+export const guestSuite = "trixie";
+
 /** All that decides what is in the image. A change makes a new one; `version` is for changes of the code below. */
 const recipe = {
   version: 4,
-  suite: "trixie",
+  suite: guestSuite,
   packages: [
     "linux-image-cloud-amd64",
     "criu",

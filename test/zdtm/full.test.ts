@@ -1,0 +1,60 @@
+/** All of CRIU's own test programs: `make zdtm`. What is known is kept as it comes; MWARP_ZDTM_CONTINUE=1 goes on with it. */
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { expect, it } from "vitest";
+import { VmListSchema } from "../../src/protocol/api.js";
+import { useLab } from "../support/lab.js";
+import { projectRoot } from "../support/mwarp.js";
+import { removeBatch, runBatch, type World } from "./batch.js";
+import { runPlain } from "./plain.js";
+import { buildPrograms } from "./programs.js";
+import { type ProgramResult, type ZdtmResults, ZdtmResultsSchema } from "./results.js";
+import { runSuite } from "./suite.js";
+import { makeTree } from "./tree.js";
+
+const unfinished = path.join(projectRoot, "test-results/zdtm-programs.json");
+const finished = path.join(projectRoot, "test/zdtm/results.json");
+
+const host = useLab({ memory: "1G" });
+
+it("whatever stock CRIU restores, mWarp moves", async () => {
+  const { lab } = host;
+  const base = path.dirname(lab.rootfs);
+  const world: World = { mwarp: lab.mwarp, daemon: lab.daemon, tree: path.join(base, "zdtm"), base };
+  const programs = await buildPrograms();
+  await makeTree(world.tree, programs);
+  const { vms } = await lab.mwarp.json(VmListSchema, ["vm", "ls"]);
+  const known = new Map<string, ProgramResult>();
+  if (process.env.MWARP_ZDTM_CONTINUE === "1" && existsSync(unfinished)) {
+    const { programs } = ZdtmResultsSchema.parse(JSON.parse(readFileSync(unfinished, "utf8")));
+    for (const result of programs) known.set(result.name, result);
+  }
+  const save = (): void => {
+    const results: ZdtmResults = {
+      criu: vms[0]?.agent?.criu ?? "",
+      runc: vms[0]?.agent?.runc ?? "",
+      kernel: vms[0]?.agent?.kernel ?? "",
+      programs: [...known.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+    };
+    writeFileSync(unfinished, `${JSON.stringify(results, null, 2)}\n`);
+  };
+  mkdirSync(path.dirname(unfinished), { recursive: true });
+  await runSuite(
+    {
+      run: (names, profile) => runBatch(world, names, profile),
+      plain: (name, profile, options) => runPlain(world, name, profile, options),
+    },
+    programs.filter(({ name }) => !known.has(name)),
+    (result) => {
+      known.set(result.name, result);
+      console.info(`${result.outcome} ${result.name} ${result.text.slice(0, 200)}`);
+      save();
+    },
+  );
+  await removeBatch(world);
+  copyFileSync(unfinished, finished);
+  const lost = [...known.values()].filter(
+    ({ outcome, plain }) => (outcome === "failed" || outcome === "refused") && plain?.outcome === "restored",
+  );
+  expect(lost.map(({ name, outcome, text }) => `${name} ${outcome}: ${text}`)).toEqual([]);
+});
