@@ -2,13 +2,12 @@
 import { MwarpError } from "../errors.js";
 import {
   AGENT_PROTOCOL_VERSION,
-  type AgentEvent,
-  AgentEventSchema,
   type AgentMethod,
   type AgentParams,
   type AgentResult,
   agentMethods,
 } from "../protocol/agent.js";
+import { type AgentEvent, AgentEventSchema } from "../protocol/agent-words.js";
 import { checked } from "../protocol/checked.js";
 import { type Frame, FrameKind } from "../protocol/frame.js";
 import type { GuestInfo } from "../protocol/guest-info.js";

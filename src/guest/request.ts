@@ -1,6 +1,7 @@
 /** One request under way: its streams in both directions, its end. */
 import { type ErrorCode, errorCodes, MwarpError } from "../errors.js";
-import { AgentErrorSchema, CHUNK_BYTES } from "../protocol/agent.js";
+import { CHUNK_BYTES } from "../protocol/agent.js";
+import { AgentErrorSchema } from "../protocol/agent-words.js";
 import { checked } from "../protocol/checked.js";
 import { type Frame, FrameKind } from "../protocol/frame.js";
 import { ReceiveWindow, SendWindow } from "../protocol/window.js";

@@ -24,7 +24,7 @@ import { HeldFileSchema, ImageFileSchema } from "./images.js";
 import { LinkPathsSchema, LinksSchema } from "./links.js";
 import { StagedMappingsSchema } from "./stage.js";
 
-export const AGENT_PROTOCOL_VERSION = 10;
+export const AGENT_PROTOCOL_VERSION = 11;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -386,21 +386,3 @@ export type AgentMethods = typeof agentMethods;
 export type AgentMethod = keyof AgentMethods;
 export type AgentParams<M extends AgentMethod> = z.infer<AgentMethods[M]["params"]>;
 export type AgentResult<M extends AgentMethod> = z.infer<AgentMethods[M]["result"]>;
-
-/** Events the agent sends unasked. */
-export const AgentEventSchema = z.discriminatedUnion("event", [
-  z.object({ event: z.literal("containerExited"), name: z.string(), exitCode: z.nullable(z.int()) }),
-  z.object({
-    event: z.literal("log"),
-    level: z.enum(["debug", "info", "warn", "error"]),
-    message: z.string(),
-  }),
-]);
-export type AgentEvent = z.infer<typeof AgentEventSchema>;
-
-/** JSON of an `error` frame. `detail` quotes the tool that failed (runc, CRIU), last lines first to matter. */
-export const AgentErrorSchema = z.object({
-  code: z.string(),
-  message: z.string(),
-  detail: z.array(z.string()),
-});

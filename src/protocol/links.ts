@@ -17,4 +17,3 @@ export const LinkPathsSchema = z.array(LinkPathSchema).check(z.maxLength(MOST_LI
 export const LinksSchema = z
   .array(z.object({ link: LinkPathSchema, of: PathSchema }))
   .check(z.maxLength(MOST_LINKS));
-export type Links = z.infer<typeof LinksSchema>;

@@ -2,8 +2,9 @@
  * The steps that the methods share. Each takes the result of the step before it, so a step cannot be called out of
  * order; each talks to one agent or carries bytes from one to the other.
  */
-import { restartTimers } from "../../criu/timers.js";
+
 import { madeLinks } from "../../criu/links.js";
+import { restartTimers } from "../../criu/timers.js";
 import { MwarpError } from "../../errors.js";
 import {
   type AgentResult,

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type * as z from "zod/mini";
-import { AgentErrorSchema, AgentEventSchema, agentMethods } from "../../../src/protocol/agent.js";
+import { agentMethods } from "../../../src/protocol/agent.js";
+import { AgentErrorSchema, AgentEventSchema } from "../../../src/protocol/agent-words.js";
 import { checked } from "../../../src/protocol/checked.js";
 import { runs } from "../../support/long.js";
 import { anyJson, fromSchema, nearSchema } from "./from-schema.js";

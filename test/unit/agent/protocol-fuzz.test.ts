@@ -8,12 +8,8 @@ import type { Handlers, RequestContext } from "../../../src/agent/methods.js";
 import { Session } from "../../../src/agent/session.js";
 import { MwarpError } from "../../../src/errors.js";
 import { connectAgent, type GuestAgent } from "../../../src/guest/index.js";
-import {
-  AgentErrorSchema,
-  AgentEventSchema,
-  type AgentMethod,
-  agentMethods,
-} from "../../../src/protocol/agent.js";
+import { type AgentMethod, agentMethods } from "../../../src/protocol/agent.js";
+import { AgentErrorSchema, AgentEventSchema } from "../../../src/protocol/agent-words.js";
 import {
   encodeFrame,
   encodeMarker,
