@@ -94,7 +94,7 @@ describe("servers under load", () => {
       const stats = await memcached.exec("sh", "-c", "printf 'stats\\r\\nquit\\r\\n' | nc 127.0.0.1 11211");
       expect(Number(/STAT incr_hits (\d+)/.exec(stats)?.[1])).toBe(answers);
     },
-    5 * MINUTES,
+    15 * MINUTES,
   );
 
   it(
@@ -107,7 +107,7 @@ describe("servers under load", () => {
       expect(log).toHaveLength(answers);
       expect(new Set(log).size, "numbers of connection and request").toBe(answers);
     },
-    5 * MINUTES,
+    15 * MINUTES,
   );
 
   it(
@@ -124,7 +124,7 @@ describe("servers under load", () => {
       const answers = await python.settle();
       expect(await python.workload.verify()).toContain(`ok answers=${answers} `);
     },
-    5 * MINUTES,
+    15 * MINUTES,
   );
 
   it(
@@ -139,7 +139,7 @@ describe("servers under load", () => {
         "SELECT client FROM rows GROUP BY client HAVING count(*) <> max(number) OR min(number) <> 1";
       expect(await ask(holes)).toBe("");
     },
-    5 * MINUTES,
+    15 * MINUTES,
   );
 });
 
@@ -206,7 +206,7 @@ describe("a Redis that writes a log of all changes, and its replica in the other
         { timeoutMs: 2 * MINUTES, intervalMs: 500 },
       );
     },
-    5 * MINUTES,
+    15 * MINUTES,
   );
 
   it(
@@ -337,6 +337,6 @@ describe("a Node.js server under load", () => {
       expect(error.hint).toContain("a seccomp filter forbids io_uring");
       await ring.remove();
     },
-    5 * MINUTES,
+    15 * MINUTES,
   );
 });
