@@ -10,13 +10,16 @@ import { ACTION_SCRIPT, CRIU_CONF, CRIU_QUICK_CONF, HELPER } from "./paths.js";
 /** In the OCI configuration: no CRIU configuration file from runc. */
 export const CRIU_ANNOTATIONS: Readonly<Record<string, string>> = { "org.criu.config": "" };
 
+/** The largest file without a name that travels in the images. */
+export const GHOST_LIMIT_BYTES = 64 * 1024 * 1024;
+
 const configuration = `# written by the mWarp agent
 # mWarp keeps the fence: the container's link is down from the freeze to the commit
 network-lock skip
 tcp-established
 file-locks
 # unlinked files that a container still has open travel in the images
-ghost-limit 67108864
+ghost-limit ${GHOST_LIMIT_BYTES}
 # those of which another name is left are linked anew (migration/links.ts)
 link-remap
 `;

@@ -5,6 +5,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Task } from "../../protocol/agent.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
+import { judgeOpenFile, mountsOf } from "./open-files.js";
 import { settingsOf } from "./task-settings.js";
 
 /** Link targets of descriptors, by how they begin, and how the report calls them. */
@@ -97,10 +98,12 @@ async function ownNamespaces(pid: number, first: ReadonlyMap<string, string>): P
 async function descriptorsOf(pid: number): Promise<string[]> {
   const dir = `/proc/${pid}/fd`;
   const found: string[] = [];
+  const mounts = await mountsOf(pid);
   const names = await readdir(dir).catch(() => []);
   for (const [index, fd] of names.entries()) {
     if (index % LINKS_PER_TURN === LINKS_PER_TURN - 1) await nextTurn();
-    const name = judgeDescriptor(linkTarget(`${dir}/${fd}`));
+    const target = linkTarget(`${dir}/${fd}`);
+    const name = judgeDescriptor(target) ?? judgeOpenFile(`/proc/${pid}`, fd, target, mounts);
     if (name) found.push(`fd ${fd}: ${name}`);
   }
   return found;
@@ -139,6 +142,16 @@ async function isExecSession({ pid, nsPid }: Task): Promise<boolean> {
   return own !== null && parents !== null && own !== parents;
 }
 
+/** Who traces a thread of the process, by that one's pid in this VM: CRIU itself must trace it to dump it. */
+async function tracersOf(pid: number): Promise<string[]> {
+  const threads = await readdir(`/proc/${pid}/task`).catch(() => []);
+  const texts = await Promise.all(threads.map((tid) => readIfThere(`/proc/${pid}/task/${tid}/status`)));
+  const tracers = texts.map((text) => /^TracerPid:\s*(\d+)$/m.exec(text ?? "")?.[1]);
+  return [...new Set(tracers)].flatMap((tracer) =>
+    tracer === undefined || tracer === "0" ? [] : [`traced by process ${tracer} of the VM`],
+  );
+}
+
 /** All that cannot move, as "pid 7 fd 3: io_uring"; pids are those inside the container. */
 export async function findUnsupported(tasks: readonly Task[], helper: Helper): Promise<string[]> {
   // One in a PID namespace of its own calls its first process 1, too, but that one is younger.
@@ -146,15 +159,18 @@ export async function findUnsupported(tasks: readonly Task[], helper: Helper): P
   const first = init === undefined ? new Map<string, string>() : await namespacesOf(init.pid);
   const found = tasks.map(async (task) => {
     const exec = await isExecSession(task);
-    const [namespaces, settings, descriptors, sockets, mappings] = await Promise.all([
+    const [namespaces, tracers, settings, descriptors, sockets, mappings] = await Promise.all([
       exec ? [] : ownNamespaces(task.pid, first),
+      tracersOf(task.pid),
       settingsOf(task.pid),
       descriptorsOf(task.pid),
       helper.socketKinds(task.pid),
       mappingsOf(task.pid),
     ]);
     const items = [
-      ...[...(exec ? ["a running exec session"] : []), ...namespaces, ...settings].map((what) => `: ${what}`),
+      ...[...(exec ? ["a running exec session"] : []), ...namespaces, ...tracers, ...settings].map(
+        (what) => `: ${what}`,
+      ),
       ...[...descriptors, ...judgeSockets(sockets), ...mappings].map((what) => ` ${what}`),
     ];
     return items.map((item) => `pid ${task.nsPid}${item}`);
