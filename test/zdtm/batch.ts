@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { makeOciConfig } from "../../src/container/oci.js";
 import type { DaemonClient } from "../../src/daemon/client.js";
+import { isMwarpError } from "../../src/errors.js";
 import { type MigrationReport, MigrationReportSchema } from "../../src/protocol/migration.js";
 import type { Mwarp } from "../support/mwarp.js";
 import { until } from "../support/wait.js";
@@ -10,6 +11,7 @@ import { until } from "../support/wait.js";
 const START_MS = 120_000;
 const MOVE_MS = 300_000;
 const VERIFY_MS = 180_000;
+const REMOVE_MS = 180_000;
 
 /** "ordinary": as `mwarp run --rootfs` makes it. "privileged": every capability, and nothing of /proc masked. */
 export type Profile = "ordinary" | "privileged";
@@ -122,7 +124,28 @@ function reasonOf(error: MigrationReport["error"], stderr: string): string {
   return `${error.code}: ${error.message} ${first.replace(/^\([\d.]+\)\s+(\d+: )?/, "")}`.trim();
 }
 
-export const removeBatch = (world: World): Promise<void> => world.daemon.removeIfThere(CONTAINER);
+const passing: ReadonlySet<string> = new Set([
+  "MWARP_E_AGENT_UNREACHABLE",
+  "MWARP_E_TIMEOUT",
+  "MWARP_E_BUSY",
+]);
+
+/** Guests that have all hands full may not answer at first. */
+export async function removeBatch(world: World): Promise<void> {
+  await until(
+    "the guests to answer, and the container to be removed",
+    async () => {
+      try {
+        await world.daemon.removeIfThere(CONTAINER);
+        return true;
+      } catch (error) {
+        if (isMwarpError(error) && passing.has(error.code)) return undefined;
+        throw error;
+      }
+    },
+    { timeoutMs: REMOVE_MS, intervalMs: 2000 },
+  );
+}
 
 /** @param targets the VMs that it is moved to, one after the other; it starts in vm-a */
 export async function runBatch(

@@ -4,8 +4,13 @@ import type { Program } from "./programs.js";
 /** What is compared with after the move, in another file system, cannot be the same. */
 const inode = "compares a file's inode number, or its device, which no copy of a file system keeps";
 
+/** Connections are what a move is to keep. */
+const closes = "wants its connections closed (--tcp-close), which a move keeps";
+
 /** Found by running them; each by its source. */
 const unfit: Readonly<Record<string, string>> = {
+  "socket-dump-tcp-close": closes,
+  "socket-tcp-close0": closes,
   unlink_fstat03: inode,
 };
 
