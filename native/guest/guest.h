@@ -79,13 +79,17 @@ int64_t set_traits(const char *text);
 /* The network fence: a container's veth on the bridge, or a port of it through which nothing passes. */
 int fence_close(const char *name);
 int fence_open(const char *name, const char *bridge);
-int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4]);
+/* `ipv6`: null for a container that has none. */
+int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4], const uint8_t *ipv6);
 /* Changes to another network namespace. Answers with the own one, to leave the other for again, or a negative errno. */
 int enter_network(const char *netns);
 void leave_network(int own);
 
 /* quiet.c: nothing but CRIU's own packets leaves the sockets of a control group; `on` 0: as before. */
 int quiet(const char *cgroup, int on);
+
+/* neighbour.c: an unsolicited neighbour advertisement by the interface of that name. */
+int advertise(const char *name, const uint8_t mac[6], const uint8_t ipv6[16]);
 
 /* A TCP connection of a container, as it travels from the agent; the last three in this machine's byte order. */
 struct connection {

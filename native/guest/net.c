@@ -166,14 +166,15 @@ void leave_network(int own)
     close(own);
 }
 
-/* Gratuitous ARP from inside the container's network namespace, so that both bridges learn where the MAC
- * lives now. */
-int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4])
+/* Gratuitous ARP, and its like for IPv6, from inside the container's network namespace, so that both bridges learn
+ * where the MAC lives now. */
+int announce(const char *netns, const char *name, const uint8_t mac[6], const uint8_t ipv4[4], const uint8_t *ipv6)
 {
     int own = enter_network(netns), error;
 
     if (own < 0) return own;
     error = send_announcement(name, mac, ipv4);
+    if (error == 0 && ipv6) error = advertise(name, mac, ipv6);
     leave_network(own);
     return error;
 }

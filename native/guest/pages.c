@@ -10,7 +10,7 @@
  *   WRITE     the same body, then the bytes of all runs
  *   POKE      body: count x {u64 address, u64 word}
  *   FENCE     argument 1: open, body: interface, NUL, bridge; 0: close, body: interface
- *   ANNOUNCE  body: MAC (6), IPv4 (4), namespace path, NUL, interface name
+ *   ANNOUNCE  body: MAC (6), IPv4 (4), IPv6 (16, with argument 1), namespace path, NUL, interface name
  *   OVERLAY   body: target, NUL, mount options
  *   UNMOUNT   body: target
  *   SOCKETS   answer as for READ, in one piece: text of socket_kinds
@@ -181,13 +181,15 @@ static int send_traits(const uint32_t *pids, const struct request *request)
     return write_all(STDOUT_FILENO, buffer, (size_t)bytes);
 }
 
-static int run_announce(const char *body, size_t bytes)
+static int run_announce(const struct request *request, const char *body)
 {
-    const char *netns = body + 10;
+    bool has_ipv6 = request->argument == 1;
+    size_t addresses = has_ipv6 ? 26 : 10;
+    const uint8_t *bytes = (const uint8_t *)body;
 
-    if (bytes < 12) return -EINVAL;
-    return announce(netns, second_string(netns, bytes - 10), (const uint8_t *)body,
-                    (const uint8_t *)body + 6);
+    if (request->bytes < addresses + 2) return -EINVAL;
+    return announce(body + addresses, second_string(body + addresses, request->bytes - addresses), bytes, bytes + 6,
+                    has_ipv6 ? bytes + 10 : NULL);
 }
 
 static int64_t run_wake(const struct request *request, const char *body)
@@ -216,7 +218,7 @@ static int serve(const struct request *request, const char *body)
         return reply(request->argument ? fence_open(body, second_string(body, request->bytes))
                                        : fence_close(body));
     case ANNOUNCE:
-        return reply(run_announce(body, request->bytes));
+        return reply(run_announce(request, body));
     case OVERLAY:
         return reply(mount("overlay", body, "overlay", 0, second_string(body, request->bytes)) < 0 ? -errno
                                                                                                    : 0);

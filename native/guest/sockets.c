@@ -1,10 +1,11 @@
-/* What kinds of sockets a task has: the kernel names the protocol of each, whatever its family. */
+/* What kinds of sockets a task has, and what about each of them cannot move. */
 #include "guest.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -20,8 +21,9 @@ static bool is_socket(const char *path)
 }
 
 /*
- * One line "FD PROTOCOL" for the first socket of each protocol. sockfs gives the name of struct proto as an
- * extended attribute (net/socket.c, sockfs_xattr_get), of sockets of other tasks, too, through /proc.
+ * One line "FD PROTOCOL" for the first socket of each protocol, and one "FD !FAULT" for each that has one. sockfs gives the name of
+ * struct proto, whatever the family, as an extended attribute (net/socket.c, sockfs_xattr_get), of sockets of other tasks, too,
+ * through /proc.
  */
 int64_t socket_kinds(pid_t pid, char *text, size_t size)
 {
@@ -35,12 +37,17 @@ int64_t socket_kinds(pid_t pid, char *text, size_t size)
     if (!list) return errno == ENOENT || errno == ESRCH ? 0 : -errno;
     while ((entry = readdir(list)) && known < MAX_KINDS && used < size) {
         char path[sizeof directory + sizeof entry->d_name + 1], name[MAX_NAME + 1] = "";
+        const char *fault;
         int printed;
 
         snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
         if (!is_socket(path)) continue;
         /* A descriptor that was closed meanwhile is not in use. */
         if (getxattr(path, "system.sockprotoname", name, MAX_NAME) < 0) continue;
+        fault = socket_fault(pid, atoi(entry->d_name));
+        printed = fault ? snprintf(text + used, size - used, "%s !%s\n", entry->d_name, fault) : 0;
+        if (printed < 0 || (size_t)printed >= size - used) break;
+        used += (size_t)printed;
         for (kind = 0; kind < known && strcmp(kinds[kind], name) != 0; kind++) {
         }
         if (kind < known) continue;

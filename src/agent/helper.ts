@@ -3,6 +3,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { MwarpError } from "../errors.js";
 import type { PageRun } from "../protocol/agent.js";
 import type { Connection } from "../protocol/connection.js";
+import type { NetworkIdentity } from "../protocol/container.js";
+import { addressBytes } from "../protocol/ip-address.js";
 import { PAGE_BYTES } from "../units.js";
 import { log } from "./log.js";
 import { HELPER } from "./paths.js";
@@ -107,14 +109,15 @@ export class Helper {
     return this.#simple("quiet", on ? 1 : 0, 0, Buffer.from(cgroup));
   }
 
-  /** Gratuitous ARP from inside a network namespace. */
-  announce(netns: string, device: string, mac: string, ipv4: string): Promise<number> {
+  /** Gratuitous ARP, and the like for IPv6, from inside a network namespace. */
+  announce(netns: string, device: string, { mac, ipv4, ipv6 }: NetworkIdentity): Promise<number> {
     const bytes = [
       ...mac.split(":").map((part) => Number.parseInt(part, 16)),
-      ...ipv4.split(".").map(Number),
+      ...(addressBytes(ipv4) ?? []),
+      ...(addressBytes(ipv6?.address ?? "") ?? []),
     ];
     const body = Buffer.concat([Buffer.from(bytes), Buffer.from(`${netns}\0${device}`)]);
-    return this.#simple("announce", 0, 0, body);
+    return this.#simple("announce", ipv6 === null ? 0 : 1, 0, body);
   }
 
   /** Has the peers of connections send again at once; answers with the number of those that were told. See native/guest/wake.c. */

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { hostname, release } from "node:os";
 import { AGENT_PROTOCOL_VERSION } from "../protocol/agent.js";
 import type { GuestInfo } from "../protocol/guest-info.js";
+import { speaksIpv6 } from "./containers/network.js";
 import { faultCosts } from "./fault-costs.js";
 import { readIfThere } from "./files.js";
 import { kernelFacts } from "./kernel/facts.js";
@@ -75,6 +76,7 @@ export async function guestInfo(): Promise<GuestInfo> {
     kernel: release(),
     ...versions,
     quickTools: haveQuickTools(),
+    ipv6: await speaksIpv6(),
     memTotalBytes: sizes.get("MemTotal") ?? 0,
     memAvailableBytes: sizes.get("MemAvailable") ?? 0,
     swapTotalBytes: sizes.get("SwapTotal") ?? 0,

@@ -1,5 +1,6 @@
 /** Values people type. Every parser throws commander's InvalidArgumentError: exit status 2 and the option's name. */
 import { InvalidArgumentError } from "commander";
+import { canonicalIpv6 } from "../protocol/ip-address.js";
 
 const powers: Readonly<Record<string, number>> = { "": 0, k: 1, m: 2, g: 3, t: 4 };
 /** Longest name of a container or VM; it becomes a host name. */
@@ -55,6 +56,13 @@ export function parseIpv4(text: string): string {
   const fine = parts.length === 4 && parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) <= 255);
   if (!fine) throw new InvalidArgumentError("Not an IPv4 address.");
   return text;
+}
+
+/** An IPv6 address in its canonical form, or `none`. */
+export function parseIpv6(text: string): string {
+  const address = text === "none" ? text : canonicalIpv6(text);
+  if (address === null) throw new InvalidArgumentError("Not an IPv6 address, and not none.");
+  return address;
 }
 
 /** A unicast MAC address, in lower case. */

@@ -50,7 +50,7 @@ export function createContainerBuilder(store: string): ContainerBuilder {
       oci: ociConfig({ hostname, ...facts }),
       createdAt,
     }),
-    network: (taken, { ipv4, mac }) => allocateNetwork(taken, { ipv4, mac }),
+    network: (taken, { ipv4, ipv6, mac }) => allocateNetwork(taken, { ipv4, ipv6, mac }),
   };
 }
 

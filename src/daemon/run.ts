@@ -52,7 +52,7 @@ export class RunService {
     const agent = await this.#ports.agents.agent(request.vm, signal);
     const archive = await this.#ports.builder.archive(directory, signal);
     await this.#upload(agent, archive, signal);
-    const network = await this.#network(request, signal);
+    const network = await this.#network(agent, request, signal);
     try {
       const spec = this.#ports.builder.spec({
         name: request.name,
@@ -102,10 +102,15 @@ export class RunService {
     );
   }
 
-  async #network(request: RunRequest, signal: AbortSignal): Promise<NetworkIdentity> {
-    const { containers } = await this.#containers.list(signal, this.#ports.limits.find);
+  async #network(agent: GuestAgent, request: RunRequest, signal: AbortSignal): Promise<NetworkIdentity> {
+    const [{ containers }, guest] = await Promise.all([
+      this.#containers.list(signal, this.#ports.limits.find),
+      agent.call("info", {}, { signal, timeoutMs: this.#ports.limits.find }),
+    ]);
     const taken = containers.map((item) => item.container.spec.network);
-    const network = this.#ports.builder.network([...taken, ...this.#pending], request);
+    // An address that nobody asked for must not keep a container from a VM whose kernel has no use for it.
+    const ipv6 = request.ipv6 ?? (guest.ipv6 ? null : "none");
+    const network = this.#ports.builder.network([...taken, ...this.#pending], { ...request, ipv6 });
     this.#pending.add(network);
     return network;
   }

@@ -5,9 +5,15 @@ import { endProcess, startTimeOf } from "../vm/process.js";
 import { run } from "./exec.js";
 
 const NETNS_DIRECTORY = "/run/netns";
+const IPV6_SETTINGS = "/proc/sys/net/ipv6";
 
 /** Addresses on the bridge. Containers take theirs from .100 on (src/container). */
-export const bridge = { name: "br0", address: "10.77.0.1", prefixLength: 24 } as const;
+export const bridge = {
+  name: "br0",
+  address: "10.77.0.1",
+  prefixLength: 24,
+  ipv6: { address: "fd6d:7761:7270::1", prefixLength: 64 },
+} as const;
 
 /** Address of the lab's VM number `index`, from 0. */
 export const vmAddress = (index: number): string => `10.77.0.${10 + index}`;
@@ -42,13 +48,16 @@ export async function createNetwork(
     });
   }
   await run(["ip", "netns", "add", name], { signal });
-  const quiet = (device: string): string => `echo 1 >/proc/sys/net/ipv6/conf/${device}/disable_ipv6`;
+  const quiet = (device: string): string => `echo 1 >${IPV6_SETTINGS}/conf/${device}/disable_ipv6`;
   const commands = [
     "ip link set lo up",
     // A learning bridge that forwards at once and never asks for group members.
     `ip link add ${bridge.name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
-    quiet(bridge.name),
     `ip addr add ${bridge.address}/${bridge.prefixLength} dev ${bridge.name}`,
+    // No router is looked for, and nobody else has its address: it works at once.
+    `echo 0 >${IPV6_SETTINGS}/conf/${bridge.name}/disable_ipv6`,
+    `echo 0 >${IPV6_SETTINGS}/conf/${bridge.name}/router_solicitations`,
+    `ip addr add ${bridge.ipv6.address}/${bridge.ipv6.prefixLength} dev ${bridge.name} nodad`,
     `ip link set ${bridge.name} up`,
   ];
   for (const vm of vms) {

@@ -19,6 +19,7 @@ import {
   guestReasons,
   hazardReasons,
   memoryReasons,
+  networkReasons,
   type Reason,
   resourceReasons,
   unsettledReasons,
@@ -116,7 +117,8 @@ export async function preflight(
   }
   if (usage !== null) {
     reasons.push(...resourceReasons(usage.unsupported));
-    if (there.info !== null) reasons.push(...memoryReasons(request, usage, there.info));
+    if (there.info !== null)
+      reasons.push(...memoryReasons(request, usage, there.info), ...networkReasons(usage, there.info));
   }
   const [first, ...rest] = reasons;
   if (first !== undefined) throw new Refusal([first, ...rest], from);

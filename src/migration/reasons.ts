@@ -93,6 +93,14 @@ export function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] 
   return reasons;
 }
 
+/** The container's addresses go with it. */
+export function networkReasons({ spec }: AgentResult<"source.inspect">, destination: GuestInfo): Reason[] {
+  const { ipv6 } = spec.network;
+  if (ipv6 === null || destination.ipv6) return [];
+  const message = `the destination's kernel has no IPv6, and the container has the address ${ipv6.address}`;
+  return [{ code: "MWARP_E_UNSUPPORTED", message }];
+}
+
 /**
  * Memory the destination must have: the container's own, what the source has in swap included (it comes as bytes), and where
  * its pages lie on tmpfs first, a second time. Shared memory is in the images of every method; the writable layer, which lies on

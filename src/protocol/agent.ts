@@ -24,7 +24,7 @@ import { HeldFileSchema, ImageFileSchema } from "./images.js";
 import { LinkPathsSchema, LinksSchema } from "./links.js";
 import { StagedMappingsSchema } from "./stage.js";
 
-export const AGENT_PROTOCOL_VERSION = 11;
+export const AGENT_PROTOCOL_VERSION = 12;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;

@@ -149,6 +149,8 @@ export const RunRequestSchema = z.object({
   workdir: z.nullable(z.string()),
   memoryLimitBytes: z.nullable(uint),
   ipv4: z.nullable(z.string()),
+  /** `none` for a container without one. */
+  ipv6: z._default(z.nullable(z.string()), null),
   mac: z.nullable(z.string()),
   hostname: z.nullable(z.string()),
 });
@@ -168,6 +170,7 @@ export const plainContainer = (
   workdir: null,
   memoryLimitBytes: null,
   ipv4: null,
+  ipv6: null,
   mac: null,
   hostname: null,
 });

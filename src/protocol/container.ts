@@ -4,12 +4,21 @@ import * as z from "zod/mini";
 /** Container and VM names: they become path parts, host names and cgroup names. */
 export const NameSchema = z.string().check(z.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/));
 
-/** IPv4 address in the container and its MAC, both of which move with it. */
+/** An IPv6 address on the bridge, as `canonicalIpv6` writes it. */
+const Ipv6Schema = z.object({
+  address: z.ipv6(),
+  prefixLength: z.int().check(z.minimum(1), z.maximum(128)),
+});
+export type Ipv6Identity = z.infer<typeof Ipv6Schema>;
+
+/** The container's addresses and its MAC, which move with it. */
 export const NetworkIdentitySchema = z.object({
   mac: z.string().check(z.regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/)),
   ipv4: z.string().check(z.regex(/^\d{1,3}(\.\d{1,3}){3}$/)),
   prefixLength: z.int().check(z.minimum(1), z.maximum(32)),
   gateway: z.nullable(z.string()),
+  /** Null for a container without; records of older versions have none. */
+  ipv6: z._default(z.nullable(Ipv6Schema), null),
 });
 export type NetworkIdentity = z.infer<typeof NetworkIdentitySchema>;
 

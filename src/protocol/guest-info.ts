@@ -29,6 +29,8 @@ export const GuestInfoSchema = z.object({
   runcVersion: z.nullable(z.string()),
   /** Whether runc and CRIU can have mWarp's stand-ins (agent/quick-tools.ts). Both sides of a migration must, or neither. */
   quickTools: z.boolean(),
+  /** Whether its kernel speaks IPv6. */
+  ipv6: z.boolean(),
   memTotalBytes: uint,
   memAvailableBytes: uint,
   swapTotalBytes: uint,

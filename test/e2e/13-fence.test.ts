@@ -3,7 +3,6 @@
  * from one side only, and never a RST or FIN, whatever becomes of the migration. Somebody asks for its addresses all the
  * while, IPv4 and IPv6: the kernel that has them answers even for a frozen container.
  */
-import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -18,26 +17,21 @@ import { Workload } from "../support/workload.js";
 const long = process.env.MWARP_TEST_LONG === "1";
 /** For so long nobody types a command after the daemon's death. */
 const UNATTENDED_MS = 8_000;
-/** ICMP's "host unreachable", and the "port unreachable" that answers who knocks (RFC 792). */
-const HOST_UNREACHABLE = "icmp 3/1";
-const PORT_UNREACHABLE = "icmp 3/3";
+/** ICMP's "host unreachable" and "no route", and the "port unreachable" that answers who knocks (RFC 792, RFC 4443). */
+const NO_WAY = ["ip4 icmp 3/1", "ip6 icmp 1/0"];
+const PORT_UNREACHABLE = ["ip4 icmp 3/3", "ip6 icmp 1/4"];
+/** An answer to who asks for an IPv6 address (RFC 4861). */
+const ADVERTISED = "ip6 icmp 136/0";
 const host = useLab({ memory: "512M" });
 const other = (vm: string): string => (vm === "vm-a" ? "vm-b" : "vm-a");
-/** The address that a kernel gives an interface by its hardware address (RFC 4291, appendix A). */
-function linkLocal(mac: string): string {
-  const bytes = mac.split(":").map((part) => Number.parseInt(part, 16));
-  bytes[0] ^= 2;
-  bytes.splice(3, 0, 0xff, 0xfe);
-  const groups = [0, 2, 4, 6].map((at) => ((bytes[at] << 8) | bytes[at + 1]).toString(16));
-  return `fe80::${groups.join(":")}`;
-}
 const tap = (vm: string): string => vm.replace("vm-", "tap-");
 
 describe("on the bridge, a container with an open connection is seen", () => {
   let crashes: Crashes;
   let who: Workload;
   let capture: LineProcess;
-  let client: LineProcess;
+  /** One by IPv4, one by IPv6. */
+  let clients: readonly LineProcess[];
   let knocker: LineProcess;
 
   beforeAll(async () => {
@@ -45,39 +39,43 @@ describe("on the bridge, a container with an open connection is seen", () => {
     who = await Workload.run(lab, "vm-a", "who", ["tcpcount", "9000"]);
     const { namespace } = await lab.status();
     const { containers } = await lab.mwarp.json(PsSchema, ["ps"]);
-    const { ipv4, mac } = containers[0];
+    const { ipv4, ipv6, mac } = containers[0];
+    const addresses = [ipv4, ipv6!];
     const inside = ["nsenter", `--net=/run/netns/${namespace}`] as const;
     const program = path.join(projectRoot, "dist/test-support/capture");
     capture = await startLines([...inside, program, mac, "tap-a", "tap-b"]);
     await capture.waitFor(/capture ready/);
     const count = path.join(projectRoot, "test/support/count-client.mjs");
-    client = await startLines([...inside, process.execPath, count, ipv4, "9000"]);
-    await client.waitFor(/connected/);
-    // The lab's bridge speaks IPv4 only; the containers' kernels always have a link-local address.
-    const enable = "echo 0 > /proc/sys/net/ipv6/conf/br0/disable_ipv6";
-    execFileSync(inside[0], [inside[1], "sh", "-c", enable]);
+    clients = await Promise.all(
+      addresses.map((address) => startLines([...inside, process.execPath, count, address, "9000"])),
+    );
+    for (const client of clients) await client.waitFor(/connected/);
     const knock = path.join(projectRoot, "test/support/knock.mjs");
-    knocker = await startLines([...inside, process.execPath, knock, ipv4, `${linkLocal(mac)}%br0`]);
+    knocker = await startLines([...inside, process.execPath, knock, ...addresses]);
     await knocker.waitFor(/knocking/);
-    await capture.waitFor(/ip6 58/, { timeoutMs: 20_000 });
+    for (const kind of PORT_UNREACHABLE) await capture.waitFor(new RegExp(kind), { timeoutMs: 20_000 });
     crashes = new Crashes(lab);
     await crashes.begin();
   });
   beforeEach(() => crashes.disarm());
   afterAll(async () => {
     await knocker[Symbol.asyncDispose]();
-    await client[Symbol.asyncDispose]();
+    for (const client of clients) await client[Symbol.asyncDispose]();
     await capture[Symbol.asyncDispose]();
   });
 
   /**
-   * Lets the client get answers again, then gives what was captured since line `from`. Data from the container would not
+   * Lets both clients get answers again, then gives what was captured since line `from`. Data from the container would not
    * do for a sign: it may be an old answer sent again, while the client's request still waits for the client's own TCP.
    */
   async function framesSince(from: number): Promise<readonly string[]> {
-    const now = client.lines.length;
-    client.send("next");
-    await client.waitFor(/"next"|"error"/, { from: now, timeoutMs: 130_000 });
+    await Promise.all(
+      clients.map(async (client) => {
+        const now = client.lines.length;
+        client.send("next");
+        await client.waitFor(/"next"|"error"/, { from: now, timeoutMs: 130_000 });
+      }),
+    );
     return capture.lines.slice(from);
   }
 
@@ -96,10 +94,11 @@ describe("on the bridge, a container with an open connection is seen", () => {
     await who.migrate(other(from), ["--method", method]);
     const frames = await framesSince(start);
     expectSides(frames, tap(from), tap(other(from)));
-    // After a warp the client is asked to send again at once (native/guest/wake.c).
-    const asked = frames.filter((frame) => frame.endsWith(HOST_UNREACHABLE));
-    expect([...new Set(asked)]).toEqual(
-      method === "warp" ? [`${tap(other(from))} ip4 ${HOST_UNREACHABLE}`] : [],
+    // Bridges are told where it is, and after a warp the clients are asked to send again at once (native/guest/wake.c).
+    expect(frames).toContain(`${tap(other(from))} ${ADVERTISED} unasked`);
+    const asked = frames.filter((frame) => NO_WAY.some((kind) => frame.endsWith(kind)));
+    expect([...new Set(asked)].sort()).toEqual(
+      method === "warp" ? NO_WAY.map((kind) => `${tap(other(from))} ${kind}`) : [],
     );
   });
 
@@ -176,7 +175,7 @@ describe("on the bridge, a container with an open connection is seen", () => {
   });
 
   it("by IPv4 and IPv6", () => {
-    for (const kind of [`ip4 ${PORT_UNREACHABLE}`, "ip6 58", "arp reply"])
+    for (const kind of [...PORT_UNREACHABLE, ADVERTISED, "arp reply"])
       expect(
         new Set(capture.lines.filter((line) => line.endsWith(kind)).map((line) => line.split(" ")[0])).size,
       ).toBe(2);
@@ -195,8 +194,10 @@ describe("on the bridge, a container with an open connection is seen", () => {
   });
 
   it("by its client as if nothing had been: no answer lost, none twice", async () => {
-    client.endInput();
-    const [text] = await client.waitFor(/\{"answers".*/);
-    expect(JSON.parse(text)).toMatchObject({ error: null });
+    for (const client of clients) {
+      client.endInput();
+      const [text] = await client.waitFor(/\{"answers".*/);
+      expect(JSON.parse(text)).toMatchObject({ error: null });
+    }
   });
 });

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * capture MAC INTERFACE...: prints a line for each frame with that source address that comes in by one of the
- * interfaces: "INTERFACE arp request|reply", "INTERFACE ip4 PROTOCOL [FLAGS]", "INTERFACE ip4 icmp TYPE/CODE",
- * "INTERFACE ip6 NEXT", "INTERFACE other TYPE". FLAGS are those of TCP, as letters. Says "capture ready" first; ends with its
- * standard input.
+ * interfaces: "INTERFACE arp request|reply", "INTERFACE ip4|ip6 tcp FLAGS", "INTERFACE ip4|ip6 icmp TYPE/CODE",
+ * "INTERFACE ip4|ip6 PROTOCOL", "INTERFACE other TYPE". FLAGS are those of TCP, as letters; after the type of a neighbour
+ * advertisement that answers nobody comes "unasked". Says "capture ready" first; ends with its standard input.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
-#include <netinet/ip.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -20,7 +21,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_INTERFACES = 8, SNAP_BYTES = 128 };
+enum { MAX_INTERFACES = 8, SNAP_BYTES = 128, IP4_BYTES = 20, IP6_BYTES = 40 };
+/* First byte of the flags of a neighbour advertisement (RFC 4861, 4.4). */
+enum { ND_SOLICITED = 0x40 };
 
 static int listen_on(const char *interface)
 {
@@ -36,24 +39,21 @@ static int listen_on(const char *interface)
     return fd;
 }
 
-static void print_ip4(const char *interface, const uint8_t *packet, size_t bytes)
+static void print_ip(const char *interface, const char *version, uint8_t protocol, const uint8_t *body, size_t bytes)
 {
-    struct iphdr ip;
     struct tcphdr tcp;
 
-    if (bytes < sizeof(ip)) return;
-    memcpy(&ip, packet, sizeof(ip));
-    size_t header = ip.ihl * 4u;
-    if (ip.protocol == IPPROTO_ICMP && bytes > header + 1) {
-        printf("%s ip4 icmp %u/%u\n", interface, packet[header], packet[header + 1]);
+    if ((protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6) && bytes > 4) {
+        bool unasked = protocol == IPPROTO_ICMPV6 && body[0] == ND_NEIGHBOR_ADVERT && !(body[4] & ND_SOLICITED);
+        printf("%s %s icmp %u/%u%s\n", interface, version, body[0], body[1], unasked ? " unasked" : "");
         return;
     }
-    if (ip.protocol != IPPROTO_TCP || bytes < header + sizeof(tcp)) {
-        printf("%s ip4 %u\n", interface, ip.protocol);
+    if (protocol != IPPROTO_TCP || bytes < sizeof(tcp)) {
+        printf("%s %s %u\n", interface, version, protocol);
         return;
     }
-    memcpy(&tcp, packet + header, sizeof(tcp));
-    printf("%s ip4 tcp %s%s%s%s%s\n", interface, tcp.syn ? "S" : "", tcp.ack ? "A" : "", tcp.psh ? "P" : "",
+    memcpy(&tcp, body, sizeof(tcp));
+    printf("%s %s tcp %s%s%s%s%s\n", interface, version, tcp.syn ? "S" : "", tcp.ack ? "A" : "", tcp.psh ? "P" : "",
            tcp.fin ? "F" : "", tcp.rst ? "R" : "");
 }
 
@@ -63,10 +63,11 @@ static void print_frame(const char *interface, const uint8_t *frame, size_t byte
 
     if (type == ETHERTYPE_ARP && bytes >= 22)
         printf("%s arp %s\n", interface, frame[21] == 1 ? "request" : "reply");
-    else if (type == ETHERTYPE_IP)
-        print_ip4(interface, frame + ETH_HLEN, bytes - ETH_HLEN);
-    else if (type == ETHERTYPE_IPV6 && bytes >= ETH_HLEN + 7)
-        printf("%s ip6 %u\n", interface, frame[ETH_HLEN + 6]);
+    else if (type == ETHERTYPE_IP && bytes >= ETH_HLEN + IP4_BYTES && bytes >= ETH_HLEN + (frame[ETH_HLEN] & 15U) * 4)
+        print_ip(interface, "ip4", frame[ETH_HLEN + 9], frame + ETH_HLEN + (frame[ETH_HLEN] & 15U) * 4,
+                 bytes - ETH_HLEN - (frame[ETH_HLEN] & 15U) * 4);
+    else if (type == ETHERTYPE_IPV6 && bytes >= ETH_HLEN + IP6_BYTES)
+        print_ip(interface, "ip6", frame[ETH_HLEN + 6], frame + ETH_HLEN + IP6_BYTES, bytes - ETH_HLEN - IP6_BYTES);
     else
         printf("%s other %04x\n", interface, type);
     fflush(stdout);

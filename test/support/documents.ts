@@ -14,6 +14,7 @@ export const ContainerEntrySchema = z.object({
   migration: z.nullable(z.string()),
   memory_bytes: z.int(),
   ipv4: z.string(),
+  ipv6: z.nullable(z.string()),
   mac: z.string(),
 });
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `knock.mjs IPV4 IPV6%INTERFACE`: sends a datagram to a closed port of both addresses every 20 ms, until stdin ends. Whichever kernel
+// `knock.mjs IPV4 IPV6`: sends a datagram to a closed port of both addresses every 20 ms, until stdin ends. Whichever kernel
 // has the addresses answers: to ARP and neighbour solicitations, and that the port is closed, also for a frozen container.
 import { createSocket } from "node:dgram";
 

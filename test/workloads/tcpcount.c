@@ -1,5 +1,5 @@
 /*
- * tcpcount PORT: a server that counts. Each line "N" of a connection is answered with "N M", M being how many
+ * tcpcount PORT: a server that counts, by IPv4 and IPv6. Each line "N" of a connection is answered with "N M", M being how many
  * lines this connection has sent: the client sees at once when a line was lost, came twice, or met another
  * copy of the server.
  *
@@ -32,9 +32,10 @@ static unsigned long answers;
 
 static int listen_on(uint16_t port)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1, no = 0;
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) ||
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof(no)) ||
         bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, MAX_CLIENTS))
         die("port %u: %s", port, strerror(errno));
     return fd;

@@ -1,4 +1,4 @@
-/** A container's network: a namespace, a veth pair on the guest's bridge, its own MAC and IPv4 address. */
+/** A container's network: a namespace, a veth pair on the guest's bridge, its own MAC and addresses. */
 import { networkInterfaces } from "node:os";
 import { MwarpError } from "../../errors.js";
 import type { ContainerSpec } from "../../protocol/container.js";
@@ -9,6 +9,10 @@ import { mustRun, run } from "../process.js";
 export const BRIDGE = "br0";
 export const CONTAINER_DEVICE = "eth0";
 
+/** Absent where the kernel was built, or started, without IPv6. */
+const IPV6_SETTINGS = "/proc/sys/net/ipv6";
+export const speaksIpv6 = (): Promise<boolean> => exists(IPV6_SETTINGS);
+
 /** Host side of the veth pair; the same on every VM, and within the 15 bytes of an interface name. */
 export const vethName = (spec: ContainerSpec): string => `v${spec.id.slice(0, 12)}`;
 
@@ -18,7 +22,11 @@ export const vethName = (spec: ContainerSpec): string => `v${spec.id.slice(0, 12
  */
 export async function createNetwork(spec: ContainerSpec): Promise<void> {
   const { netns, netnsName } = containerPaths(spec.name);
-  const { mac, ipv4, prefixLength, gateway } = spec.network;
+  const { mac, ipv4, prefixLength, gateway, ipv6 } = spec.network;
+  if (ipv6 !== null && !(await speaksIpv6()))
+    throw new MwarpError("MWARP_E_UNSUPPORTED", "this VM's kernel has no IPv6", {
+      hint: "Leave the address out: --ip6 none.",
+    });
   const veth = vethName(spec);
   const outside = [
     `netns add ${netnsName}`,
@@ -29,14 +37,15 @@ export async function createNetwork(spec: ContainerSpec): Promise<void> {
   const inside = [
     "link set lo up",
     `addr add ${ipv4}/${prefixLength} dev ${CONTAINER_DEVICE}`,
+    ...(ipv6 === null ? [] : [`addr add ${ipv6.address}/${ipv6.prefixLength} dev ${CONTAINER_DEVICE} nodad`]),
     `link set ${CONTAINER_DEVICE} up`,
     ...(gateway === null ? [] : [`route add default via ${gateway} dev ${CONTAINER_DEVICE}`]),
   ];
   // No duplicate address detection: a container that has just moved would find its own traces.
   const sysctls = ["all", "default", CONTAINER_DEVICE].map(
-    (device) => `echo 0 > /proc/sys/net/ipv6/conf/${device}/accept_dad`,
+    (device) => `echo 0 > ${IPV6_SETTINGS}/conf/${device}/accept_dad`,
   );
-  const script = `if [ -d /proc/sys/net/ipv6 ]; then ${sysctls.join("; ")}; fi; exec ip -batch -`;
+  const script = `if [ -d ${IPV6_SETTINGS} ]; then ${sysctls.join("; ")}; fi; exec ip -batch -`;
   await mustRun(["nsenter", `--net=${netns}`, "sh", "-c", script], { input: `${inside.join("\n")}\n` });
 }
 

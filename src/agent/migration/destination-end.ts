@@ -43,9 +43,8 @@ export async function resume(params: AgentParams<"destination.resume">, tools: T
   await tools.helper.openFence(vethName(spec), BRIDGE);
   await tools.hooks.release(record.id, "pre-resume", 0);
   await thaw(cgroup);
-  const { mac, ipv4 } = spec.network;
   await tools.helper
-    .announce(netns, CONTAINER_DEVICE, mac, ipv4)
+    .announce(netns, CONTAINER_DEVICE, spec.network)
     .catch((error: unknown) => log("warn", `${record.name}: no gratuitous ARP: ${String(error)}`));
   await timed("detach", () => detached(record));
   if (params.connections.length > 0)

@@ -3,9 +3,11 @@ import { readlinkSync } from "node:fs";
 import { readdir, readlink } from "node:fs/promises";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Task } from "../../protocol/agent.js";
+import type { ContainerSpec } from "../../protocol/container.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
 import { judgeOpenFile, mountsOf } from "./open-files.js";
+import { type SocketHolders, socketFaults } from "./socket-faults.js";
 import { settingsOf } from "./task-settings.js";
 
 /** Link targets of descriptors, by how they begin, and how the report calls them. */
@@ -30,9 +32,9 @@ const descriptors: readonly (readonly [prefix: string, name: string])[] = [
 const LINKS_PER_TURN = 64;
 const movableDevices = /^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/.*|shm\/.*|mqueue\/.*)$/;
 
-/** Names of struct proto of the sockets that CRIU takes along (criu/sk-inet.c, criu/sockets.c). */
+/** Names of struct proto of the sockets that CRIU takes along (criu/sk-inet.c, can_dump_ipproto; criu/sockets.c). */
 const movableSockets: ReadonlySet<string> = new Set(
-  "TCP TCPv6 UDP UDPv6 UDP-Lite UDPLITEv6 PING PINGv6 RAW RAWv6 UNIX UNIX-STREAM NETLINK PACKET".split(" "),
+  "TCP TCPv6 UDP UDPv6 UDP-Lite UDPLITEv6 RAW RAWv6 UNIX UNIX-STREAM NETLINK PACKET".split(" "),
 );
 
 /** Namespaces of which CRIU takes one for a whole container; it nests mount and network namespaces (CLONE_SUBNS). */
@@ -69,9 +71,10 @@ export function judgeMapping(name: string): string | null {
   return null;
 }
 
-/** Sockets that cannot move, from the helper's lines "FD PROTOCOL". */
+/** Sockets that cannot move, from the helper's lines "FD PROTOCOL" and "FD !FAULT". */
 export function judgeSockets(lines: string): string[] {
   return [...lines.matchAll(/^(\d+) (.*)$/gm)].flatMap(([, fd, protocol = ""]) => {
+    if (protocol.startsWith("!")) return [`fd ${fd}: ${protocol.slice(1)}`];
     if (movableSockets.has(protocol)) return [];
     const advice = protocol === "MPTCP" ? " (Go programs: GODEBUG=multipathtcp=0)" : "";
     return [`fd ${fd}: ${protocol || "unknown"} socket${advice}`];
@@ -95,18 +98,22 @@ async function ownNamespaces(pid: number, first: ReadonlyMap<string, string>): P
   return [...new Set(kinds.map(([, kind]) => `${kind} namespace of its own`))];
 }
 
-async function descriptorsOf(pid: number): Promise<string[]> {
+/** What cannot move, and the inode of each socket with its descriptor. */
+async function descriptorsOf(pid: number): Promise<{ found: string[]; sockets: Map<number, string> }> {
   const dir = `/proc/${pid}/fd`;
   const found: string[] = [];
   const mounts = await mountsOf(pid);
+  const sockets = new Map<number, string>();
   const names = await readdir(dir).catch(() => []);
   for (const [index, fd] of names.entries()) {
     if (index % LINKS_PER_TURN === LINKS_PER_TURN - 1) await nextTurn();
     const target = linkTarget(`${dir}/${fd}`);
+    const inode = /^socket:\[(\d+)\]$/.exec(target)?.[1];
+    if (inode !== undefined) sockets.set(Number(inode), fd);
     const name = judgeDescriptor(target) ?? judgeOpenFile(`/proc/${pid}`, fd, target, mounts);
     if (name) found.push(`fd ${fd}: ${name}`);
   }
-  return found;
+  return { found, sockets };
 }
 
 /** Empty for a descriptor that was closed meanwhile: it is not in use. */
@@ -152,8 +159,16 @@ async function tracersOf(pid: number): Promise<string[]> {
   );
 }
 
-/** All that cannot move, as "pid 7 fd 3: io_uring"; pids are those inside the container. */
-export async function findUnsupported(tasks: readonly Task[], helper: Helper): Promise<string[]> {
+/**
+ * All that cannot move, as "pid 7 fd 3: io_uring"; pids are those inside the container. What its sockets have to do with each other
+ * and with others is looked at last, once it is known whose they are.
+ */
+export async function findUnsupported(
+  tasks: readonly Task[],
+  spec: ContainerSpec,
+  helper: Helper,
+): Promise<string[]> {
+  const holders: SocketHolders = new Map();
   // One in a PID namespace of its own calls its first process 1, too, but that one is younger.
   const [init] = tasks.filter(({ nsPid }) => nsPid === 1).sort((a, b) => a.pid - b.pid);
   const first = init === undefined ? new Map<string, string>() : await namespacesOf(init.pid);
@@ -171,9 +186,11 @@ export async function findUnsupported(tasks: readonly Task[], helper: Helper): P
       ...[...(exec ? ["a running exec session"] : []), ...namespaces, ...tracers, ...settings].map(
         (what) => `: ${what}`,
       ),
-      ...[...descriptors, ...judgeSockets(sockets), ...mappings].map((what) => ` ${what}`),
+      ...[...descriptors.found, ...judgeSockets(sockets), ...mappings].map((what) => ` ${what}`),
     ];
+    for (const [inode, fd] of descriptors.sockets) holders.set(inode, `pid ${task.nsPid} fd ${fd}`);
     return items.map((item) => `pid ${task.nsPid}${item}`);
   });
-  return (await Promise.all(found)).flat();
+  const own = (await Promise.all(found)).flat();
+  return init === undefined ? own : [...own, ...(await socketFaults(init.pid, spec, holders, helper))];
 }

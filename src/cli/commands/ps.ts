@@ -56,6 +56,7 @@ export function psEntry({ vm, container }: ContainerListing) {
     migration: container.held,
     memory_bytes: container.memoryBytes,
     ipv4: spec.network.ipv4,
+    ipv6: spec.network.ipv6?.address ?? null,
     mac: spec.network.mac,
     hostname: spec.hostname,
     rootfs: spec.rootfs,

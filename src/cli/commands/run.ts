@@ -2,7 +2,7 @@
 import path from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { RunSource } from "../../protocol/api.js";
-import { collectEnv, parseIpv4, parseMac, parseName, parseSize } from "../parse.js";
+import { collectEnv, parseIpv4, parseIpv6, parseMac, parseName, parseSize } from "../parse.js";
 import { type Register, withJson } from "../session.js";
 import { psEntry } from "./ps.js";
 
@@ -17,6 +17,7 @@ interface RunOptions {
   readonly workdir?: string;
   readonly memoryLimit?: number;
   readonly ip?: string;
+  readonly ip6?: string;
   readonly mac?: string;
   readonly hostname?: string;
 }
@@ -36,6 +37,11 @@ export const registerRun: Register = (program, session) => {
     .option("-w, --workdir <dir>", "directory the command starts in")
     .option("--memory-limit <size>", "memory limit, e.g. 512M", parseSize)
     .option("--ip <address>", "address on the bridge (default: the next free one)", parseIpv4)
+    .option(
+      "--ip6 <address>",
+      "IPv6 address on the bridge, or none (default: a free one that ends as --ip)",
+      parseIpv6,
+    )
     .option("--mac <address>", "MAC address (default: made from the address)", parseMac)
     .option("--hostname <name>", "host name (default: the container's name)", parseName)
     .argument("[command...]", "command and its arguments, after --")
@@ -52,6 +58,7 @@ export const registerRun: Register = (program, session) => {
             workdir: options.workdir ?? null,
             memoryLimitBytes: options.memoryLimit ?? null,
             ipv4: options.ip ?? null,
+            ipv6: options.ip6 ?? null,
             mac: options.mac ?? null,
             hostname: options.hostname ?? null,
           },

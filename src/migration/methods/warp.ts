@@ -8,6 +8,7 @@ import { rewriteSkeleton } from "../../criu/skeleton.js";
 import { MwarpError, toMwarpError } from "../../errors.js";
 import type { PageRun } from "../../protocol/agent.js";
 import { type Connection, MOST_CONNECTIONS } from "../../protocol/connection.js";
+import { addressBytes } from "../../protocol/ip-address.js";
 import { PAGE_BYTES } from "../../units.js";
 import type { MemoryLayout } from "../../vm/types.js";
 import type { ExchangePieces } from "../../warp/backends/exchange-pieces.js";
@@ -157,10 +158,11 @@ async function transfer(context: StepContext, dumped: Dumped, facts: ImageStun):
 
 /** A courtesy to their peers: nothing depends on it. Nobody is told anything of an address that is not the container's. */
 function connectionsOf({ checked, onNote }: StepContext, { files }: Dumped): readonly Connection[] {
-  const { ipv4 } = checked.usage.spec.network;
+  const { ipv4, ipv6 } = checked.usage.spec.network;
+  const own = [ipv4, ipv6?.address].map((text) => addressBytes(text ?? "")?.join());
   try {
     return readConnections(files)
-      .filter(({ address }) => address.length !== 4 || address.join(".") === ipv4)
+      .filter(({ address }) => own.includes(address.join()))
       .slice(0, MOST_CONNECTIONS);
   } catch (error) {
     onNote(`peers are not asked to send again: ${toMwarpError(error).message}`);

@@ -15,7 +15,7 @@ const spec: ContainerSpec = {
   name: "web",
   id: "0123456789abcdef0123456789abcdef",
   rootfs: "0".repeat(64),
-  network: { mac: "02:00:00:00:00:01", ipv4: "10.0.0.2", prefixLength: 24, gateway: null },
+  network: { mac: "02:00:00:00:00:01", ipv4: "10.0.0.2", prefixLength: 24, gateway: null, ipv6: null },
   hostname: "web",
   oci: {
     ociVersion: "1.0.2",

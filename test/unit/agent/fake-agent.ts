@@ -23,6 +23,7 @@ export const info: GuestInfo = {
   criuVersion: null,
   runcVersion: null,
   quickTools: true,
+  ipv6: true,
   memTotalBytes: 1,
   memAvailableBytes: 1,
   swapTotalBytes: 0,

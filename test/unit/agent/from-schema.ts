@@ -42,6 +42,7 @@ function exact(schema: Schema, lies: 0 | 1): fc.Arbitrary<unknown> {
     case "nullable":
       return fc.option(build(def.innerType, lies), { nil: null });
     case "optional":
+    case "default":
       return build(def.innerType, lies);
     case "string":
       return fc.oneof(...patternsOf(schema), ...(patternsOf(schema).length === 0 ? [fc.string()] : []));
@@ -68,7 +69,8 @@ function exact(schema: Schema, lies: 0 | 1): fc.Arbitrary<unknown> {
   }
 }
 
-const isOptional = (schema: Schema): boolean => (schema as z.core.$ZodTypes)._zod.def.type === "optional";
+const isOptional = (schema: Schema): boolean =>
+  ["optional", "default"].includes((schema as z.core.$ZodTypes)._zod.def.type);
 
 const checksOf = (schema: Schema): z.core.$ZodChecks[] =>
   ((schema as z.core.$ZodTypes)._zod.def.checks ?? []) as z.core.$ZodChecks[];

@@ -9,7 +9,7 @@ const spec = (id: string): ContainerSpec => ({
   name: "web",
   id: id.repeat(32),
   rootfs: "0".repeat(64),
-  network: { mac: "02:00:00:00:00:01", ipv4: "10.0.0.2", prefixLength: 24, gateway: null },
+  network: { mac: "02:00:00:00:00:01", ipv4: "10.0.0.2", prefixLength: 24, gateway: null, ipv6: null },
   hostname: "web",
   oci: {},
   createdAt: "2024-01-01T00:00:00Z",

@@ -18,6 +18,7 @@ const runRequest = (name: string, changes: Partial<RunRequest> = {}): RunRequest
   workdir: null,
   memoryLimitBytes: null,
   ipv4: null,
+  ipv6: null,
   mac: null,
   hostname: null,
   ...changes,

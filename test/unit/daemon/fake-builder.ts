@@ -24,6 +24,12 @@ export class FakeBuilder implements ContainerBuilder {
     const used = new Set(taken.map((item) => item.ipv4));
     let host = 100;
     while (used.has(`10.77.0.${host}`)) host++;
-    return { mac: "02:00:00:00:00:99", ipv4: ipv4 ?? `10.77.0.${host}`, prefixLength: 24, gateway: null };
+    return {
+      mac: "02:00:00:00:00:99",
+      ipv4: ipv4 ?? `10.77.0.${host}`,
+      prefixLength: 24,
+      gateway: null,
+      ipv6: null,
+    };
   }
 }

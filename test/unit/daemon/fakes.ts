@@ -28,6 +28,7 @@ import {
 } from "../../../src/protocol/migration.js";
 import type { MemoryBacking, VmEndpoint } from "../../../src/vm/types.js";
 import { moveWeb } from "../../support/requests.js";
+import { info } from "../agent/fake-agent.js";
 import { FakeBuilder } from "./fake-builder.js";
 
 export function containerState(name: string, changes: Partial<ContainerState> = {}): ContainerState {
@@ -36,7 +37,13 @@ export function containerState(name: string, changes: Partial<ContainerState> = 
     name,
     id: Buffer.from(name.padEnd(16, "-")).toString("hex").slice(0, 32),
     rootfs: "ab".repeat(32),
-    network: { mac: `02:00:00:00:00:0${digit}`, ipv4: `10.77.0.10${digit}`, prefixLength: 24, gateway: null },
+    network: {
+      mac: `02:00:00:00:00:0${digit}`,
+      ipv4: `10.77.0.10${digit}`,
+      prefixLength: 24,
+      gateway: null,
+      ipv6: null,
+    },
     hostname: name,
     oci: {},
     createdAt: "2026-01-01T00:00:00.000Z",
@@ -75,6 +82,8 @@ export class FakeGuest {
   async #answer(method: AgentMethod, params: unknown, options: CallOptions): Promise<unknown> {
     this.calls.push({ method, params });
     switch (method) {
+      case "info":
+        return info;
       case "container.list":
         return { containers: this.containers };
       case "rootfs.has":

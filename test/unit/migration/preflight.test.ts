@@ -23,6 +23,7 @@ const info: GuestInfo = {
   criuVersion: "4.1.1",
   runcVersion: "1.1.15+ds1",
   quickTools: true,
+  ipv6: true,
   memTotalBytes: 2048 * MIB,
   memAvailableBytes: 1800 * MIB,
   swapTotalBytes: 0,
@@ -79,7 +80,7 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
         if (method === "info") return { ...info, ...guest.info };
         if (method !== "source.inspect") throw new Error(`preflight asked for ${method}`);
         return {
-          spec: { name: "web" },
+          spec: { name: "web", network: { ipv6: { address: "fd6d:7761:7270::100", prefixLength: 64 } } },
           tasks: [{ pid: 7, nsPid: 1 }],
           anonymousBytes: 64 * MIB,
           hugeBytes: 0,
@@ -222,6 +223,16 @@ describe("preflight", () => {
     const refused = await refusal(guests);
     expect(codes(refused)).toEqual(["MWARP_E_UNSUPPORTED"]);
     expect((refused as Error).message).toMatch(/XSAVE.* 2560 bytes, not 3632/);
+  });
+
+  it("refuses a destination that does not speak IPv6 to a container with such an address", async () => {
+    const guests = { "vm-a": { containers: [web()] }, "vm-b": { info: { ipv6: false } } };
+    const refused = await refusal(guests);
+    expect(codes(refused)).toEqual(["MWARP_E_UNSUPPORTED"]);
+    expect(refused.message).toMatch(/no IPv6.* fd6d:7761:7270::100/);
+    const spec = { network: { ipv6: null } } as AgentResult<"source.inspect">["spec"];
+    const { world } = makeWorld({ ...guests, "vm-a": { ...guests["vm-a"], usage: { spec } } });
+    await expect(check(world, request)).resolves.toBeDefined();
   });
 
   it("does not ask for what a kernel only notes of its processor: another kernel has other words", async () => {
