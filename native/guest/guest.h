@@ -68,8 +68,12 @@ int64_t populate(pid_t pid, const struct page_run *runs, size_t count);
 int64_t present_runs(pid_t pid, const struct page_run *runs, size_t count, uint64_t least, struct page_run *found,
                      size_t room);
 
-/* sockets.c: lines "FD PROTOCOL" into `text`; answers with their bytes or a negative errno. */
+/* sockets.c: lines "FD PROTOCOL" and "FD !FAULT" into `text`; answers with their bytes or a negative errno. */
 int64_t socket_kinds(pid_t pid, char *text, size_t size);
+/* socket-faults.c: why a task's socket cannot move; null when nothing is known against it. */
+const char *socket_fault(pid_t pid, int fd);
+/* unix-diag.c: a line for each UNIX socket of a network namespace; answers as socket_kinds does. */
+int64_t unix_sockets(const char *netns, char *text, size_t size);
 
 /* traits.c: what CRIU leaves behind of the threads of some processes, as text; and giving it to them on the other side. */
 int64_t read_traits(const uint32_t *pids, size_t count, char *text, size_t size);

@@ -14,6 +14,7 @@
  *   OVERLAY   body: target, NUL, mount options
  *   UNMOUNT   body: target
  *   SOCKETS   answer as for READ, in one piece: text of socket_kinds
+ *   UNIX      body: namespace path; answer as for SOCKETS: text of unix_sockets
  *   BIND      body: source, NUL, target
  *   PRESENT   body as for READ; answer as for SOCKETS: {u64 address, u64 pages} of each of present_runs
  *   QUIET     argument 1: the sockets of a control group send nothing, 0: they do again; body: the group's directory
@@ -38,7 +39,7 @@
 /* Shorter runs of present pages are not told of: each is a line in a list and a call. */
 #define LEAST_PAGES 16
 
-enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, PRESENT, TRAITS, TRAIT, QUIET };
+enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, PRESENT, TRAITS, TRAIT, QUIET, UNIX };
 
 struct request {
     uint32_t operation, argument, count, bytes;
@@ -150,9 +151,9 @@ static const char *second_string(const char *body, size_t bytes)
     return first < bytes ? body + first + 1 : body + bytes;
 }
 
-static int send_socket_kinds(uint32_t pid)
+/* What lies in the buffer: so many bytes, or a negative errno. */
+static int send_text(int64_t bytes)
 {
-    int64_t bytes = socket_kinds((pid_t)pid, buffer, sizeof buffer);
     int error = reply(bytes);
 
     if (error < 0 || bytes <= 0) return error;
@@ -171,14 +172,8 @@ static int send_present(uint32_t pid, const struct page_run *runs, size_t count)
 
 static int send_traits(const uint32_t *pids, const struct request *request)
 {
-    int64_t bytes = -EINVAL;
-    int error;
-
-    if ((uint64_t)request->count * sizeof *pids == request->bytes)
-        bytes = read_traits(pids, request->count, buffer, sizeof buffer);
-    error = reply(bytes);
-    if (error < 0 || bytes <= 0) return error;
-    return write_all(STDOUT_FILENO, buffer, (size_t)bytes);
+    if ((uint64_t)request->count * sizeof *pids != request->bytes) return reply(-EINVAL);
+    return send_text(read_traits(pids, request->count, buffer, sizeof buffer));
 }
 
 static int run_announce(const struct request *request, const char *body)
@@ -237,7 +232,9 @@ static int serve(const struct request *request, const char *body)
     case UNMOUNT:
         return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
     case SOCKETS:
-        return send_socket_kinds(request->argument);
+        return send_text(socket_kinds((pid_t)request->argument, buffer, sizeof buffer));
+    case UNIX:
+        return send_text(unix_sockets(body, buffer, sizeof buffer));
     default:
         return reply(-ENOSYS);
     }

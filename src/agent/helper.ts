@@ -25,6 +25,7 @@ const operations = {
   traits: 13,
   trait: 14,
   quiet: 15,
+  unix: 16,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -139,24 +140,21 @@ export class Helper {
     return this.#simple("unmount", 0, 0, Buffer.from(target));
   }
 
-  /** The first descriptor of each kind of socket that a task has, as lines "FD PROTOCOL"; see native/guest/sockets.c. */
+  /** The first descriptor of each kind of socket that a task has, and each that has a fault; see native/guest/sockets.c. */
   socketKinds(pid: number): Promise<string> {
-    return this.#exclusive(async () => {
-      this.#request("sockets", pid, 0, Buffer.alloc(0));
-      const { value } = await this.#answer("sockets");
-      return (await this.#take(value)).toString();
-    });
+    return this.#text("sockets", pid, 0, Buffer.alloc(0));
+  }
+
+  /** The UNIX sockets of a network namespace, a line for each; see native/guest/unix-diag.c. */
+  unixSockets(netns: string): Promise<string> {
+    return this.#text("unix", 0, 0, Buffer.from(netns));
   }
 
   /** Timer slack and I/O priority of the threads of some processes, where they are not the usual; see native/guest/traits.c. */
   traits(pids: readonly number[]): Promise<string> {
-    return this.#exclusive(async () => {
-      const body = Buffer.alloc(pids.length * 4);
-      for (const [i, pid] of pids.entries()) body.writeUInt32LE(pid, i * 4);
-      this.#request("traits", 0, pids.length, body);
-      const { value } = await this.#answer("traits");
-      return (await this.#take(value)).toString();
-    });
+    const body = Buffer.alloc(pids.length * 4);
+    for (const [i, pid] of pids.entries()) body.writeUInt32LE(pid, i * 4);
+    return this.#text("traits", 0, pids.length, body);
   }
 
   /** Gives threads what `traits` said of them elsewhere; answers with their number. */
@@ -197,6 +195,19 @@ export class Helper {
         throw error;
       }
       await this.#answer("write");
+    });
+  }
+
+  #text(
+    operation: "sockets" | "unix" | "traits",
+    argument: number,
+    count: number,
+    body: Buffer,
+  ): Promise<string> {
+    return this.#exclusive(async () => {
+      this.#request(operation, argument, count, body);
+      const { value } = await this.#answer(operation);
+      return (await this.#take(value)).toString();
     });
   }
 

@@ -14,6 +14,7 @@ import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
 import { containerPaths } from "../paths.js";
 import { mustRun } from "../process.js";
+import { publishedPorts } from "./published-ports.js";
 import { findUnsupported } from "./unsupported.js";
 
 /** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`. */
@@ -34,18 +35,21 @@ export async function inspect(
   await mustBeFree(name);
   const { cgroup, upper } = containerPaths(name);
   const listed = tasksOf(cgroup);
-  const [spec, tasks, pages, memory, shared, swap, limit, layer, groups, unsupported] = await Promise.all([
-    loadSpec(name),
-    listed,
-    listed.then(anonymousPages),
-    memoryBytes(cgroup),
-    sharedBytes(cgroup),
-    swapBytes(cgroup),
-    memoryLimitBytes(cgroup),
-    directoryBytes(upper),
-    ownGroups(cgroup),
-    listed.then((tasks) => findUnsupported(tasks, helper)),
-  ]);
+  const named = loadSpec(name);
+  const [spec, tasks, pages, memory, shared, swap, limit, layer, groups, unsupported, published] =
+    await Promise.all([
+      named,
+      listed,
+      listed.then(anonymousPages),
+      memoryBytes(cgroup),
+      sharedBytes(cgroup),
+      swapBytes(cgroup),
+      memoryLimitBytes(cgroup),
+      directoryBytes(upper),
+      ownGroups(cgroup),
+      Promise.all([listed, named]).then(([tasks, spec]) => findUnsupported(tasks, spec, helper)),
+      named.then(({ network }) => publishedPorts(network)),
+    ]);
   return {
     spec,
     tasks,
@@ -56,7 +60,7 @@ export async function inspect(
     sharedBytes: shared,
     memoryLimitBytes: limit,
     writableLayerBytes: layer,
-    unsupported: [...groups, ...unsupported],
+    unsupported: [...groups, ...unsupported, ...published],
   };
 }
 

@@ -1,9 +1,10 @@
 /** What the sockets of a container have to do with others, where that cannot move. Only looks. */
+import { readdir, readlink } from "node:fs/promises";
+import type { Task } from "../../protocol/agent.js";
 import type { ContainerSpec, NetworkIdentity } from "../../protocol/container.js";
 import { addressBytes } from "../../protocol/ip-address.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
-import { kernelFacts } from "../kernel/facts.js";
 import { log } from "../log.js";
 import { containerPaths } from "../paths.js";
 import { type InternetSocket, internetSockets, TcpState } from "../proc-net.js";
@@ -12,15 +13,17 @@ import { type InternetSocket, internetSockets, TcpState } from "../proc-net.js";
 export type SocketHolders = Map<number, string>;
 const LISTENING = 10;
 
-/** @param pid the container's first process */
+/** @param tasks the container's, the first process first */
 export async function socketFaults(
-  pid: number,
+  tasks: readonly Task[],
   spec: ContainerSpec,
   holders: SocketHolders,
   helper: Helper,
 ): Promise<string[]> {
-  if (holders.size === 0) return [];
-  const [tcp, udp, netlink, unix, facts] = await Promise.all([
+  const [init] = tasks;
+  if (holders.size === 0 || init === undefined) return [];
+  const { pid } = init;
+  const [tcp, udp, netlink, unix] = await Promise.all([
     internetSockets(pid, "tcp"),
     internetSockets(pid, "udp"),
     readIfThere(`/proc/${pid}/net/netlink`),
@@ -29,13 +32,15 @@ export async function socketFaults(
       log("warn", `UNIX sockets of ${spec.name} are not known: ${String(error)}`);
       return "";
     }),
-    kernelFacts(),
   ]);
+  const sockets = parseUnix(unix);
+  const unheld = unheldPeers(sockets, holders);
+  const elsewhere = unheld.size === 0 ? unheld : await heldOutside(unheld, tasks);
   return [
     ...[...tcp, ...udp].flatMap((socket) => judgeAddress(socket, spec.network, holders)),
     ...judgeNetlink(netlink ?? "", holders),
-    ...judgeUnix(unix, holders),
-    ...(facts.tcp === null ? judgeWaiting(tcp) : []),
+    ...judgeUnix(sockets, holders, elsewhere),
+    ...judgeWaiting(tcp),
   ];
 }
 
@@ -80,22 +85,62 @@ export function judgeNetlink(text: string, holders: SocketHolders): string[] {
   });
 }
 
-/** From lines "INODE STATE PEER UNREAD UNSENT ICONS" of a network namespace (criu/sk-unix.c says what is wrong with them). */
-export function judgeUnix(lines: string, holders: SocketHolders): string[] {
-  const sockets = new Map(
-    lines
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => {
-        const [inode = 0, state = 0, peer = 0, , unsent = 0] = line.split(" ").map(Number);
-        const icons = (line.split(" ")[5] ?? "").split(",").filter((icon) => icon !== "");
-        return [inode, { state, peer, unsent, icons: icons.map(Number) }] as const;
-      }),
+export interface UnixSocket {
+  readonly state: number;
+  /** Inode of the other end; 0 where there is none, or nobody has accepted it yet. */
+  readonly peer: number;
+  readonly unsent: number;
+  /** Inodes of those that wait to be accepted. */
+  readonly icons: readonly number[];
+}
+
+/** By inode. From lines "INODE STATE PEER UNREAD UNSENT ICONS" of a network namespace. */
+export function parseUnix(lines: string): ReadonlyMap<number, UnixSocket> {
+  const found = lines.split("\n").filter((line) => line !== "");
+  return new Map(
+    found.map((line) => {
+      const [inode = 0, state = 0, peer = 0, , unsent = 0] = line.split(" ").map(Number);
+      const icons = (line.split(" ")[5] ?? "").split(",").filter((icon) => icon !== "");
+      return [inode, { state, peer, unsent, icons: icons.map(Number) }];
+    }),
   );
+}
+
+type UnixSockets = ReadonlyMap<number, UnixSocket>;
+
+/** The other ends of a container's sockets of which none of its tasks has a descriptor. Some may be on their way in a message. */
+export function unheldPeers(sockets: UnixSockets, holders: SocketHolders): Set<number> {
+  const peers = [...sockets].flatMap(([inode, { peer }]) => (holders.has(inode) && peer !== 0 ? [peer] : []));
+  return new Set(peers.filter((peer) => !holders.has(peer)));
+}
+
+/**
+ * Those of the sockets that a process outside the container has. The kernel counts what has come to a listener as the client's network
+ * namespace's, whoever serves there (net/unix/af_unix.c, unix_stream_connect).
+ */
+async function heldOutside(inodes: ReadonlySet<number>, tasks: readonly Task[]): Promise<Set<number>> {
+  const own = new Set(tasks.map(({ pid }) => String(pid)));
+  const held = new Set<number>();
+  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name) && !own.has(name))) {
+    const links = (await readdir(`/proc/${pid}/fd`).catch(() => [])).map((fd) => `/proc/${pid}/fd/${fd}`);
+    for (const target of await Promise.all(links.map((link) => readlink(link).catch(() => "")))) {
+      const inode = Number(/^socket:\[(\d+)\]$/.exec(target)?.[1]);
+      if (inodes.has(inode)) held.add(inode);
+    }
+  }
+  return held;
+}
+
+/** What criu/sk-unix.c does not dump. @param elsewhere sockets that processes outside the container have */
+export function judgeUnix(
+  sockets: UnixSockets,
+  holders: SocketHolders,
+  elsewhere: ReadonlySet<number>,
+): string[] {
   return [...sockets].flatMap(([inode, { state, peer, icons }]) => {
     const holder = holders.get(inode);
     if (holder === undefined) return [];
-    if (peer !== 0 && !sockets.has(peer))
+    if (elsewhere.has(peer) || (peer !== 0 && !sockets.has(peer)))
       return [`${holder}: UNIX socket connected to a process outside the container`];
     if (state !== LISTENING) return [];
     if (icons.includes(0))
@@ -106,7 +151,7 @@ export function judgeUnix(lines: string, holders: SocketHolders): string[] {
   });
 }
 
-/** Where the kernel's structures are not known, nobody can take along what nobody has accepted. */
+/** No descriptor leads to what nobody has accepted, and CRIU has no other way to it (criu/sk-inet.c, can_dump_inet_sk). */
 export function judgeWaiting(tcp: readonly InternetSocket[]): string[] {
   const waiting = tcp.filter(
     ({ inode, state }) => inode === 0 && (state === TcpState.established || state === TcpState.closeWait),

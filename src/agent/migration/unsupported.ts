@@ -192,5 +192,7 @@ export async function findUnsupported(
     return items.map((item) => `pid ${task.nsPid}${item}`);
   });
   const own = (await Promise.all(found)).flat();
-  return init === undefined ? own : [...own, ...(await socketFaults(init.pid, spec, holders, helper))];
+  if (init === undefined) return own;
+  const ordered = [init, ...tasks.filter((task) => task !== init)];
+  return [...own, ...(await socketFaults(ordered, spec, holders, helper))];
 }

@@ -1,15 +1,14 @@
-/** What the agent makes of what the kernel says of sockets: who cannot move, and the bytes of those that nobody has. */
+/** What the agent makes of what the kernel says of sockets, and who cannot move. */
 import { describe, expect, it } from "vitest";
-import { encodeLooseBody } from "../../../src/agent/helper-loose.js";
-import { between } from "../../../src/agent/kernel/tcp-sockets.js";
 import {
   judgeAddress,
   judgeNetlink,
   judgeUnix,
   judgeWaiting,
+  parseUnix,
+  unheldPeers,
 } from "../../../src/agent/migration/socket-faults.js";
 import { parseSockets } from "../../../src/agent/proc-net.js";
-import type { LooseConnection } from "../../../src/protocol/loose-connection.js";
 
 /** Lines of a guest's /proc/PID/net/tcp and tcp6. */
 const LINES = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -97,64 +96,14 @@ describe("sockets within a VM stay where they are", () => {
     ],
     ["77 1 4711 0 0 \n", []],
   ])("when sock_diag says %j", (lines, faults) => {
-    expect(judgeUnix(lines, holders)).toEqual(faults);
-  });
-});
-
-describe("the bytes of a queue", () => {
-  const segment = (sequence: number, text: string) => ({ sequence, bytes: Buffer.from(text) });
-  const text = (...args: Parameters<typeof between>) => between(...args).toString();
-
-  it("are taken in a row, without what was read or confirmed, also where numbers wrap around", () => {
-    expect(text([segment(10, "abc"), segment(13, "def")], 10, 16)).toBe("abcdef");
-    expect(text([segment(10, "abc"), segment(13, "def")], 11, 16)).toBe("bcdef");
-    expect(text([segment(10, "abc"), segment(13, "def")], 14, 16)).toBe("ef");
-    expect(text([segment(10, "abc"), segment(12, "cd"), segment(14, "")], 10, 14)).toBe("abcd");
-    expect(text([segment(0xffff_fffe, "abcd")], 0xffff_fffe, 2)).toBe("abcd");
-    expect(text([], 5, 5)).toBe("");
+    expect(judgeUnix(parseUnix(lines), holders, new Set())).toEqual(faults);
   });
 
-  it("are refused when some are missing, or there are more", () => {
-    for (const queue of [
-      [],
-      [segment(10, "ab")],
-      [segment(10, "ab"), segment(13, "d")],
-      [segment(10, "abcde")],
-    ])
-      expect(() => between(queue, 10, 14)).toThrow(expect.objectContaining({ code: "MWARP_E_UNSUPPORTED" }));
+  it("with an end that somebody outside has, but not with one that is on its way in a message", () => {
+    const sockets = parseUnix("1834 1 55 0 0 \n55 1 1834 0 0 \n1875 1 66 0 0 \n66 1 1875 0 0 \n");
+    expect(unheldPeers(sockets, holders)).toEqual(new Set([55, 66]));
+    expect(judgeUnix(sockets, holders, new Set([55]))).toEqual([
+      "pid 1 fd 3: UNIX socket connected to a process outside the container",
+    ]);
   });
-});
-
-it("a connection is written down as the helper reads it", () => {
-  const connection: LooseConnection = {
-    kind: "waiting",
-    address: [10, 77, 0, 100],
-    port: 80,
-    peer: [10, 77, 0, 1],
-    peerPort: 4711,
-    fromPeer: 0x11223344,
-    toPeer: 0xffffffff,
-    mss: 1460,
-    scales: { send: 7, receive: 6 },
-    sack: true,
-    timestamps: { ours: 1, peers: 2, microseconds: false },
-    window: { send: 3, most: 4, updated: 5, receive: 6, told: 7 },
-    received: 2,
-    ended: true,
-    outgoing: 0,
-    unsent: 0,
-  };
-  const place = { mac: "02:00:00:00:00:01", netns: "/n", device: "eth0", veth: "v1", bridge: "br0" };
-  const body = encodeLooseBody(place, { connections: [connection], data: Buffer.from("hi") });
-  expect(body.length).toBe(96 + 6 + "/n.eth0.v1.br0.".length + 2);
-  expect([body.readUInt32LE(0), body.readUInt32LE(40), body.readUInt32LE(44)]).toEqual([
-    4, 0x11223344, 0xffffffff,
-  ]);
-  expect([body.readUInt8(50), body.readUInt8(51), body.readUInt8(52), body.readUInt8(53)]).toEqual([
-    7, 6, 0b10111, 0,
-  ]);
-  expect(Array.from({ length: 10 }, (_, i) => body.readUInt32LE(56 + 4 * i))).toEqual([
-    1, 2, 3, 4, 5, 6, 7, 2, 0, 0,
-  ]);
-  expect(body.subarray(96).toString("latin1")).toBe("\x02\0\0\0\0\x01/n\0eth0\0v1\0br0\0hi");
 });
