@@ -7,31 +7,12 @@ import { speaksIpv6 } from "./containers/network.js";
 import { faultCosts } from "./fault-costs.js";
 import { readIfThere } from "./files.js";
 import { kernelFacts } from "./kernel/facts.js";
-import { run } from "./process.js";
 import { haveQuickTools } from "./quick-tools.js";
+import { ToolFinder } from "./tool-versions.js";
 
 export const AGENT_VERSION = "0.1.0";
 
-interface Tools {
-  readonly criuVersion: string | null;
-  readonly runcVersion: string | null;
-}
-
-let tools: Promise<Tools> | null = null;
-
-/** Versions do not change while the agent runs. */
-function toolVersions(): Promise<Tools> {
-  tools ??= Promise.all([
-    version(["criu", "--version"], /Version: (\S+)/),
-    version(["runc", "--version"], /runc version (\S+)/),
-  ]).then(([criuVersion, runcVersion]) => ({ criuVersion, runcVersion }));
-  return tools;
-}
-
-async function version(argv: string[], pattern: RegExp): Promise<string | null> {
-  const result = await run(argv).catch(() => null);
-  return pattern.exec(result?.stdout ?? "")?.[1] ?? null;
-}
+const tools = new ToolFinder();
 
 async function memory(): Promise<Map<string, number>> {
   const lines = (await readFile("/proc/meminfo", "utf8")).matchAll(/^(\w+):\s+(\d+) kB$/gm);
@@ -61,13 +42,13 @@ async function thpMode(): Promise<string> {
 
 /** Starts what takes long, so that the first `hello` finds it done. */
 export async function warmUp(): Promise<void> {
-  await Promise.all([kernelFacts(), toolVersions()]);
+  await Promise.all([kernelFacts(), tools.versions()]);
   // By itself: it measures.
   await faultCosts();
 }
 
 export async function guestInfo(): Promise<GuestInfo> {
-  const [facts, versions, sizes] = await Promise.all([kernelFacts(), toolVersions(), memory()]);
+  const [facts, versions, sizes] = await Promise.all([kernelFacts(), tools.versions(), memory()]);
   return {
     protocol: AGENT_PROTOCOL_VERSION,
     agentVersion: AGENT_VERSION,
