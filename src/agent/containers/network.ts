@@ -3,6 +3,7 @@ import { networkInterfaces } from "node:os";
 import { MwarpError } from "../../errors.js";
 import type { ContainerSpec } from "../../protocol/container.js";
 import { exists } from "../files.js";
+import { log } from "../log.js";
 import { containerPaths } from "../paths.js";
 import { mustRun, run } from "../process.js";
 
@@ -53,11 +54,23 @@ export async function createNetwork(spec: ContainerSpec): Promise<void> {
 export async function removeNetwork(spec: ContainerSpec): Promise<void> {
   const { netns, netnsName } = containerPaths(spec.name);
   const veth = vethName(spec);
+  if (await exists(netns)) await endConnections(netns);
   const commands = [];
   // The pair goes with the namespace too, but later and unseen.
   if (await exists(`/sys/class/net/${veth}`)) commands.push(`link del ${veth}`);
   if (await exists(netns)) commands.push(`netns del ${netnsName}`);
   if (commands.length > 0) await run(["ip", "-force", "-batch", "-"], { input: `${commands.join("\n")}\n` });
+}
+
+/**
+ * Ends what the kernel would go on to send for processes that have been killed. Such a socket of IPv6 keeps a reference to the interface
+ * for as long as it lives, minutes, and who removes the interface waits for it. What is said to its peer about it (RST) gets out only
+ * where a container is removed for good: in a migration the way out is shut by now, or nobody has ever opened it.
+ */
+async function endConnections(netns: string): Promise<void> {
+  const kill = ["nsenter", `--net=${netns}`, "ss", "--kill", "--tcp", "state", "all"];
+  // A kernel without CONFIG_INET_DIAG_DESTROY leaves them to their time.
+  await run(kill).catch((error: unknown) => log("warn", `connections are not ended: ${String(error)}`));
 }
 
 /** This VM's own IPv4 address on the bridge. */
