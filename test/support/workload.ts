@@ -44,7 +44,7 @@ export class Workload {
   async #ready(): Promise<this> {
     await until(
       `${this.name} to be ready`,
-      async () => (await this.lines()).find((line) => line.includes(" ready ")),
+      async () => (await this.lines()).find((line) => / ready( |$)/.test(line)),
       {
         timeoutMs: READY_MS,
         intervalMs: 500,
