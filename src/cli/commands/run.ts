@@ -23,7 +23,11 @@ interface RunOptions {
 }
 
 export const registerRun: Register = (program, session) => {
-  withJson(program.command("run").description("start a container in a VM"))
+  withJson(
+    program
+      .command("run")
+      .description("start a container in a VM; without a bundle it gets no io_uring, which cannot move"),
+  )
     .usage(
       "--vm VM --name NAME (--bundle DIR | --rootfs DIR -- CMD... | --image FILE [--tag TAG] [-- CMD...])",
     )
