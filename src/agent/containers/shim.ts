@@ -1,6 +1,8 @@
 /** The process that keeps a container's output and exit code (native/guest/shim.c), seen from the agent. */
+import { constants } from "node:os";
 import { MwarpError } from "../../errors.js";
 import { exists, isMissing, readIfThere } from "../files.js";
+import { log } from "../log.js";
 import { remove } from "../memory-files.js";
 import { containerPaths, HELPER } from "../paths.js";
 import { pollUntil } from "../process.js";
@@ -18,6 +20,12 @@ async function shimPid(name: string): Promise<number | null> {
   return command.startsWith(`${HELPER}\0shim\0`) ? parent : null;
 }
 
+/** Whether a process keeps SIGUSR1 for itself; it ends one that does not. From the lines of proc_pid_status(5). */
+export function blocksUsr1(status: string): boolean {
+  const mask = BigInt(`0x${/^SigBlk:\s+([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  return (mask & (1n << BigInt(constants.signals.SIGUSR1 - 1))) !== 0n;
+}
+
 /**
  * Answers when all that a container has said is in its log, which moves with it. To be asked of one that stands still: what lies in
  * its pipes would be read here when nobody takes it along any more. `MWARP_E_TIMEOUT` when the shim does not do it.
@@ -26,6 +34,11 @@ export async function flushLog(name: string): Promise<void> {
   const pid = await shimPid(name);
   // Without a shim nobody reads what the container says, in any VM.
   if (pid === null) return;
+  // The shim of a container that an older agent started knows of no flush.
+  if (!blocksUsr1((await readIfThere(`/proc/${pid}/status`)) ?? "")) {
+    log("warn", `${name}: its shim is an older one, and what lies in its pipes is lost`);
+    return;
+  }
   const { flushed } = containerPaths(name);
   await remove(flushed);
   try {

@@ -1,6 +1,7 @@
 /** What of a container's settings CRIU and runc leave behind. */
 import { expect, it } from "vitest";
-import { networkSysctls } from "../../../src/agent/containers/sysctls.js";
+import { blocksUsr1 } from "../../../src/agent/containers/shim.js";
+import { networkSysctls, setNetworkSysctls } from "../../../src/agent/containers/sysctls.js";
 import { startOf } from "../../../src/agent/containers/time.js";
 import { judgeSettings } from "../../../src/agent/migration/task-settings.js";
 import { translate } from "../../../src/agent/migration/traits.js";
@@ -27,8 +28,9 @@ it("lines about threads are told by the pid that the other side knows, and none 
   expect(() => translate("7 7 7 7\n", "pid", "nsPid", tasks)).toThrow("pid 7");
 });
 
+const spec = (linux: unknown): ContainerSpec => ({ name: "x", oci: { linux } }) as unknown as ContainerSpec;
+
 it("kernel parameters of the network are those set again, by their paths", () => {
-  const spec = (linux: unknown): ContainerSpec => ({ oci: { linux } }) as unknown as ContainerSpec;
   const sysctl = { "net.ipv4.ip_forward": "1", "kernel.msgmax": "7", "net.ipv4.ping_group_range": "0 9" };
   expect(networkSysctls(spec({ sysctl }))).toEqual([
     "net/ipv4/ip_forward 1",
@@ -41,4 +43,18 @@ it("kernel parameters of the network are those set again, by their paths", () =>
 it("the start of a process is found behind whatever it calls itself", () => {
   const fields = Array.from({ length: 50 }, (_, i) => String(i + 3));
   expect(startOf(`7 (a) b ) ${fields.join(" ")}`)).toBe("22");
+});
+
+it.each([
+  { "net.core.somaxconn": "1\nkernel/core_pattern |/x" },
+  { "net.core.somaxconn 1\nkernel/core_pattern": "|/x" },
+])("a kernel parameter that would bring another along is none: %j", async (sysctl) => {
+  await expect(setNetworkSysctls(spec({ sysctl }))).rejects.toThrow("no kernel parameter");
+});
+
+it("a shim is asked for its log only where that does not end it", () => {
+  // Of a shim that waits for SIGCHLD and SIGUSR1, and of one that waits for SIGCHLD alone.
+  expect(blocksUsr1("SigQ:\t0/1\nSigBlk:\t0000000000010200\n")).toBe(true);
+  expect(blocksUsr1("SigQ:\t0/1\nSigBlk:\t0000000000010000\n")).toBe(false);
+  expect(blocksUsr1("")).toBe(false);
 });
