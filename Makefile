@@ -31,7 +31,8 @@ NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
            dist/native/mwarp-bench-touch \
            dist/native/mwarp-bench-gap
 BUNDLE  := $(if $(wildcard src/agent/main.ts),dist/agent.mjs)
-WORKLOADS := $(patsubst test/workloads/%.c,dist/test/%,$(filter-out %/common.c,$(WORKLOADS_C)))
+WORKLOAD_NAMES := $(patsubst test/workloads/%.c,%,$(filter-out %/common.c %/all.c,$(WORKLOADS_C)))
+WORKLOADS := $(WORKLOAD_NAMES:%=dist/test/%)
 MODULES := node_modules/.package-lock.json
 
 .PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak zdtm demo bench bench-quick measure clean packages native workloads
@@ -106,9 +107,17 @@ dist/test-support/%: test/support/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -o $@ $<
 
-dist/test/%: test/workloads/%.c $(wildcard test/workloads/*.h) $(wildcard test/workloads/common.c)
+dist/workloads/%.o: test/workloads/%.c $(wildcard test/workloads/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(WARN) -static -o $@ $< $(wildcard test/workloads/common.c) -lpthread
+	$(CC) $(CFLAGS) $(WARN) -Dmain=main_of_$(subst -,_,$*) -c -o $@ $<
+
+WORKLOAD_O := $(WORKLOAD_NAMES:%=dist/workloads/%.o) dist/workloads/common.o
+dist/test/all: test/workloads/all.c $(WORKLOAD_O)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -static -s '-DPROGRAMS=$(foreach name,$(WORKLOAD_NAMES),PROGRAM($(name),$(subst -,_,$(name))))' -o $@ $< $(WORKLOAD_O) -lpthread
+
+$(WORKLOADS): dist/test/all
+	ln -sf all $@
 
 check: $(MODULES) check-types check-style check-walls check-unused unit ## types, lint, import walls, unused code, unit tests
 

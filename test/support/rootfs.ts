@@ -1,5 +1,5 @@
 /** Root file system of the test containers: busybox and the workloads, all static. */
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, symlinkSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, symlinkSync } from "node:fs";
 import path from "node:path";
 import { projectRoot } from "./mwarp.js";
 
@@ -27,9 +27,10 @@ export function makeRootfs(directory: string): void {
     mkdirSync(path.join(directory, name), { recursive: true });
   }
   const bin = path.join(directory, "bin");
-  copyFileSync("/bin/busybox", path.join(bin, "busybox"));
+  cpSync("/bin/busybox", path.join(bin, "busybox"), { dereference: true });
   for (const applet of applets) symlinkSync("busybox", path.join(bin, applet));
   const workloads = path.join(projectRoot, "dist/test");
-  for (const name of readdirSync(workloads)) copyFileSync(path.join(workloads, name), path.join(bin, name));
+  // One program, and its names.
+  cpSync(workloads, bin, { recursive: true, verbatimSymlinks: true });
   for (const name of readdirSync(bin)) chmodSync(path.join(bin, name), 0o755);
 }
