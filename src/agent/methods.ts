@@ -67,7 +67,7 @@ export function createHandlers(tools: source.Tools): Handlers {
     "source.inspect": (params) => inspect(params, helper),
     "source.prepare": step((params) => source.prepare(params)),
     "source.preDump": step((params, { signal }) => preDump(params, signal)),
-    "source.stageable": step((params) => source.stageableMemory(params, tools)),
+    "source.stageable": (params) => source.stageableMemory(params, tools),
     "source.standBy": step((params, { signal }) => source.standBy(params, signal, tools)),
     "source.freeze": step((params) => source.freezeSource(params, tools)),
     "source.dump": step((params, context) => source.dump(params, context, tools)),

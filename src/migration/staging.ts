@@ -18,21 +18,24 @@ const PAGE_TABLES = 2 / PAGES_PER_HUGE;
 /** CRIU maps all private memory of a task at another place first when any of it is handed over; a program has so many mappings. */
 const MAPPINGS_OF_A_TASK = 100;
 
-/** What is needed of a migration's context. */
-interface Context {
-  readonly id: string;
+/** What the choice needs, of a migration or of a plan for one. */
+export interface Choice {
   readonly checked: Checked;
   readonly signal: AbortSignal;
   readonly request: Pick<MigrationRequest, "strategy">;
-  readonly tally: Pick<Tally, "strategy" | "staged">;
   readonly onNote: (message: string) => void;
+}
+
+/** What is needed of a migration's context. */
+interface Context extends Choice {
+  readonly id: string;
+  readonly tally: Pick<Tally, "strategy" | "staged">;
   staged: readonly StagedMapping[];
 }
 
-/** What is to be staged; none when everything is to be populated while the container stands still. */
-export async function chooseStage(context: Context): Promise<readonly StagedMapping[]> {
-  const { request, checked, tally, onNote } = context;
-  tally.strategy = "eager";
+/** What is to be staged; none when everything is to be populated while the container stands still. Changes nothing. */
+export async function chooseStage(context: Choice): Promise<readonly StagedMapping[]> {
+  const { request, checked, onNote } = context;
   if (request.strategy === "eager") return [];
   const mappings = await look(context);
   if (mappings === null) return [];
@@ -47,10 +50,11 @@ export async function chooseStage(context: Context): Promise<readonly StagedMapp
 }
 
 /** Null when the source cannot say: that is no reason not to move. */
-async function look({ id, checked, signal, onNote }: Context): Promise<readonly StagedMapping[] | null> {
+async function look({ checked, signal, onNote }: Choice): Promise<readonly StagedMapping[] | null> {
   try {
     const options = { signal, timeoutMs: LOOK_MS };
-    return (await checked.sourceAgent.call("source.stageable", { migration: id }, options)).mappings;
+    const { name } = checked.usage.spec;
+    return (await checked.sourceAgent.call("source.stageable", { name }, options)).mappings;
   } catch (error) {
     signal.throwIfAborted();
     onNote(`nothing is staged: ${toMwarpError(error).message}`);

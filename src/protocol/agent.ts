@@ -24,7 +24,7 @@ import { HeldFileSchema, ImageFileSchema } from "./images.js";
 import { LinkPathsSchema, LinksSchema } from "./links.js";
 import { StagedMappingsSchema } from "./stage.js";
 
-export const AGENT_PROTOCOL_VERSION = 12;
+export const AGENT_PROTOCOL_VERSION = 13;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -212,7 +212,11 @@ export const agentMethods = {
     z.object({ command: CommandSchema }),
   ),
   /** What a destination could have ready before the freeze; a look at the running container. */
-  "source.stageable": method("none", migration, z.object({ mappings: StagedMappingsSchema })),
+  "source.stageable": method(
+    "none",
+    z.object({ name: NameSchema }),
+    z.object({ mappings: StagedMappingsSchema }),
+  ),
   /** With quick tools: answers when runc and CRIU stand by. `MWARP_E_DUMP` when they never will. */
   "source.standBy": method("none", migration, empty),
   /** Link down, cgroup.freeze=1, waits for `frozen 1`. `MWARP_E_NOT_RUNNING` when the container has ended. */

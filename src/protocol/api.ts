@@ -33,6 +33,7 @@ import {
   MigrationReportSchema,
   MigrationRequestSchema,
   PhaseSchema,
+  StrategySchema,
   TableRunSchema,
 } from "./migration.js";
 
@@ -218,6 +219,8 @@ export const MigrationPlanSchema = z.object({
   to: z.string(),
   method: MigrationRequestSchema.shape.method,
   backend: MigrationRequestSchema.shape.backend,
+  /** What `auto` would choose now; null for a method without strategies, and when it cannot move. */
+  strategy: z.nullable(StrategySchema),
   reasons: z.array(ErrorBodySchema),
   memory_bytes: z.nullable(uint),
   image_bytes: z.nullable(uint),

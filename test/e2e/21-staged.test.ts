@@ -48,6 +48,11 @@ describe("a staged move", () => {
         charged: await chargedBytes("vm-a", workload),
       };
       expect(before.mappings).toEqual([{ flags: expect.any(String), huge: 128 * 1024 }]);
+      const planned = async (strategy: string): Promise<unknown> => {
+        const args = ["migrate", "pattern", "--to", "vm-b", "--strategy", strategy, "--dry-run", "--json"];
+        return JSON.parse(await host.lab.mwarp.ok(args)).strategy;
+      };
+      expect([await planned("staged"), await planned("eager")]).toEqual(["staged", "eager"]);
       for (const to of ["vm-b", "vm-a"]) {
         const { strategy, memory } = await workload.migrate(to, ["--strategy", "staged"]);
         expect(strategy).toBe("staged");

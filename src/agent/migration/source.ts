@@ -89,13 +89,13 @@ async function startDump(record: SourceRecord, pages: PageRoute, toolset: Toolse
   return command;
 }
 
-/** Its tasks as they are now: those of the record may be old. */
+/** Of a running container, whether or not a migration has it. `MWARP_E_CONTAINER_UNKNOWN`. */
 export async function stageableMemory(
-  params: AgentParams<"source.stageable">,
+  { name }: AgentParams<"source.stageable">,
   tools: Tools,
 ): Promise<AgentResult<"source.stageable">> {
-  const record = await sourceRecord(params.migration, "prepared");
-  const tasks = await tasksOf(containerPaths(record.name).cgroup);
+  await loadSpec(name);
+  const tasks = await tasksOf(containerPaths(name).cgroup);
   return { mappings: await timed("stageable", () => stageable(tasks, tools.helper)) };
 }
 

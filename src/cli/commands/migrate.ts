@@ -120,7 +120,8 @@ function showPlan(session: Session, plan: MigrationPlan): void {
     return;
   }
   const memory = plan.memory_bytes === null ? "" : `, ${formatBytes(plan.memory_bytes)} of memory`;
-  session.print(`would move ${plan.container} ${from} -> ${plan.to} by ${plan.method}${memory}`);
+  const strategy = plan.strategy === null ? "" : ` (${plan.strategy})`;
+  session.print(`would move ${plan.container} ${from} -> ${plan.to} by ${plan.method}${strategy}${memory}`);
   for (const [index, step] of plan.steps.entries()) session.print(`  ${index + 1}. ${step}`);
   for (const note of plan.notes) session.print(`  note: ${note}`);
 }

@@ -89,6 +89,8 @@ export async function prepareBoth(context: StepContext): Promise<void> {
   const { descriptors } = await checked.sourceAgent.call("source.prepare", toSource, options);
   await deliverRootfs(checked.destinationAgent, spec.rootfs, checked.rootfsFile, signal);
   const stage = tools === "quick" ? await chooseStage(context) : [];
+  // Until the destination has what is to be staged.
+  if (tools === "quick") context.tally.strategy = "eager";
   const toDestination = { migration: id, spec, hugeBytes, tools, descriptors, stage: [...stage] };
   await checked.destinationAgent.call("destination.prepare", toDestination, options);
   await Promise.all([

@@ -220,7 +220,9 @@ describe("migrate", () => {
     await using test = await serve(host);
     const { status, out } = await mwarp(new FakeIo(test.env), "migrate", "web", "--to", "vm-b", "--dry-run");
     expect(status).toBe(0);
-    expect(out).toBe("would move web vm-a -> vm-b by warp, 1.0 GiB of memory\n  1. prepare\n  2. dump\n");
+    expect(out).toBe(
+      "would move web vm-a -> vm-b by warp (eager), 1.0 GiB of memory\n  1. prepare\n  2. dump\n",
+    );
     expect(host.engine.migrations).toHaveLength(0);
   });
 

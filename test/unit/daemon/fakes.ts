@@ -277,7 +277,7 @@ export class FakeEngine implements MigrationEngine {
   async plan(request: MigrationRequest): Promise<MigrationPlan> {
     const { container, to, method, backend } = request;
     const base = { container, from: "vm-a", to, method, backend, memory_bytes: 1 << 30, image_bytes: null };
-    return { ...base, reasons: [], steps: ["prepare", "dump"], notes: [] };
+    return { ...base, strategy: "eager", reasons: [], steps: ["prepare", "dump"], notes: [] };
   }
 
   /** What the next recovery finds. */
