@@ -4,9 +4,10 @@ import { DemoClient } from "../../src/demo/client.js";
 import { MigrationReportSchema } from "../../src/protocol/migration.js";
 import { ContainerEntrySchema } from "../support/documents.js";
 import { useLab } from "../support/lab.js";
+import { long } from "../support/long.js";
 
 const KEYS = 65_536;
-const MOVES = Number(process.env.MWARP_TEST_MOVES ?? 20);
+const MOVES = Number(process.env.MWARP_TEST_MOVES ?? (long ? 20 : 10));
 const host = useLab({ memory: "2G" });
 const ending = new AbortController();
 afterAll(() => ending.abort());
