@@ -16,8 +16,20 @@ const files = {
   page: "docs/support-matrix.md",
 };
 
+/** How to come by what a run of tests has to leave first. @type {Readonly<Record<string, string>>} */
+const made = {
+  [files.recorded]: "run the end-to-end tests, then --record test-results/e2e.json",
+  [files.programs]: "run make zdtm",
+  [files.page]: "run this without --check",
+};
+
 /** @param {string} file */
-const read = (file) => readFileSync(path.join(top, file), "utf8");
+function read(file) {
+  const whole = path.resolve(top, file);
+  if (existsSync(whole)) return readFileSync(whole, "utf8");
+  console.error(`support-matrix: there is no ${file}${made[file] === undefined ? "" : `: ${made[file]}`}`);
+  process.exit(1);
+}
 
 /**
  * @typedef {{ what: string, how: string, tests: [file: string, pattern: string][] }} Row
@@ -131,7 +143,7 @@ function record(rows, reports) {
   const wanted = [...rows.moves, ...rows.refused].flatMap((row) => row.tests);
   for (const report of reports) {
     /** @type {{ testResults: { name: string, assertionResults: { status: string, fullName: string }[] }[] }} */
-    const { testResults } = JSON.parse(readFileSync(report, "utf8"));
+    const { testResults } = JSON.parse(read(path.resolve(report)));
     for (const { name, assertionResults } of testResults) {
       const file = path.basename(name, ".test.ts");
       const patterns = wanted.filter(([of]) => of === file).map(([, pattern]) => new RegExp(pattern));
