@@ -130,11 +130,10 @@ describe("a container is refused by name", () => {
     };
     await lab.guest("vm-a", "modprobe", "tls");
     const argv = ["odd", ...Object.keys(names)];
-    await lab.mwarp.ok(["run", "--vm", "vm-a", "--name", "odd", "--rootfs", lab.rootfs, "--", ...argv]);
+    const odd = await Workload.start(lab, "vm-a", "odd", argv);
     const socket = "/run/mwarp-guest/containers/odd/bundle/rootfs/tmp/outside";
     const serve = `node -e 'require("net").createServer(() => undefined).listen("${socket}")'`;
     await lab.guest("vm-a", "sh", "-c", `${serve} >/dev/null 2>&1 </dev/null &`);
-    const odd = new Workload(lab, "odd");
     const ready = await until(
       "all that is odd",
       async () => (await odd.lines()).find((line) => line.includes("has=")),

@@ -88,20 +88,7 @@ describe("what a container says", () => {
     const script =
       'i=0; while :; do i=$((i+1)); echo line $i; printf "begun $i"; echo " ended" >&2; echo " ended"; [ $((i % 40)) = 0 ] && sleep 0.1; done';
     const { lab } = host;
-    await lab.mwarp.ok([
-      "run",
-      "--vm",
-      "vm-a",
-      "--name",
-      "loud",
-      "--rootfs",
-      lab.rootfs,
-      "--",
-      "sh",
-      "-c",
-      script,
-    ]);
-    const loud = new Workload(lab, "loud", "sh");
+    const loud = await Workload.start(lab, "vm-a", "loud", ["sh", "-c", script]);
     const count = async (): Promise<number> => (await loud.lines()).length;
     for (const vm of ["vm-b", "vm-a"]) {
       const before = await count();
@@ -131,20 +118,7 @@ describe("what a container says", () => {
   it("last, and its exit code, is known of one that ends after a move", async () => {
     const { lab } = host;
     const script = "trap 'echo bye; exit 41' USR1; echo up; while :; do sleep 0.2; done";
-    await lab.mwarp.ok([
-      "run",
-      "--vm",
-      "vm-a",
-      "--name",
-      "ends",
-      "--rootfs",
-      lab.rootfs,
-      "--",
-      "sh",
-      "-c",
-      script,
-    ]);
-    const ends = new Workload(lab, "ends", "sh");
+    const ends = await Workload.start(lab, "vm-a", "ends", ["sh", "-c", script]);
     await ends.migrate("vm-b");
     await exec("ends", "kill", "-USR1", "1");
     const ended = await until(

@@ -25,8 +25,19 @@ export class Workload {
     argv: readonly string[],
     extra: readonly string[] = [],
   ): Promise<Workload> {
+    return (await Workload.start(lab, vm, name, argv, extra)).#ready();
+  }
+
+  /** The same with a program that does not say when it is ready. */
+  static async start(
+    lab: TestLab,
+    vm: string,
+    name: string,
+    argv: readonly string[],
+    extra: readonly string[] = [],
+  ): Promise<Workload> {
     await lab.mwarp.ok(["run", "--vm", vm, "--name", name, "--rootfs", lab.rootfs, ...extra, "--", ...argv]);
-    return new Workload(lab, name, argv[0]).#ready();
+    return new Workload(lab, name, argv[0]);
   }
 
   /** The same from an OCI bundle, whose command is the workload `program`. */
