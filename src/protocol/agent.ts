@@ -17,6 +17,7 @@
  * the id of one under way is no request. `event` frames (id 0) come from the agent unasked.
  */
 import * as z from "zod/mini";
+import { MigrationIdSchema, method } from "./agent-method.js";
 import { ConnectionSchema, MOST_CONNECTIONS } from "./connection.js";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 import { GuestInfoSchema } from "./guest-info.js";
@@ -32,8 +33,6 @@ export const STREAM_WINDOW_BYTES = 2 * 1024 * 1024;
 /** What a waiting chunk takes of its receiver's memory besides its bytes: a window of tiny chunks must not take more. */
 export const CHUNK_OVERHEAD_BYTES = 1024;
 
-/** Id of a migration: time-ordered, path-safe. */
-export const MigrationIdSchema = z.string().check(z.regex(/^[a-z0-9-]{8,40}$/));
 const uint = z.int().check(z.minimum(0));
 const empty = z.object({});
 
@@ -108,19 +107,6 @@ const PageBytesSchema = uint.check(z.maximum(2 ** 46));
 /** A stock tool's command line, for people who want to do it by hand. */
 const CommandSchema = z.array(z.string().check(z.maxLength(4096))).check(z.maxLength(64));
 const CommandsSchema = z.array(CommandSchema).check(z.maxLength(4));
-
-/** Which way a method's chunks flow. */
-export type StreamDirection = "none" | "up" | "down" | "both";
-
-const method = <P extends z.ZodMiniType, R extends z.ZodMiniType, S extends StreamDirection>(
-  stream: S,
-  params: P,
-  result: R,
-) => ({
-  stream,
-  params,
-  result,
-});
 
 const migration = z.object({ migration: MigrationIdSchema });
 
