@@ -107,11 +107,13 @@ dist/test-support/%: test/support/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -o $@ $<
 
-dist/workloads/%.o: test/workloads/%.c $(wildcard test/workloads/*.h)
+dist/workloads/%.o: test/workloads/%.c $(wildcard test/workloads/*.h test/workloads/*/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(WARN) -Dmain=main_of_$(subst -,_,$*) -c -o $@ $<
+	$(CC) $(CFLAGS) $(WARN) -Dmain=main_of_$(subst -,_,$(notdir $*)) -c -o $@ $<
 
-WORKLOAD_O := $(WORKLOAD_NAMES:%=dist/workloads/%.o) dist/workloads/common.o
+# What is in a folder belongs to the workload of that name.
+WORKLOAD_PARTS := $(patsubst test/%.c,dist/%.o,$(wildcard test/workloads/*/*.c))
+WORKLOAD_O := $(WORKLOAD_NAMES:%=dist/workloads/%.o) $(WORKLOAD_PARTS) dist/workloads/common.o
 dist/test/all: test/workloads/all.c $(WORKLOAD_O)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -static -s '-DPROGRAMS=$(foreach name,$(WORKLOAD_NAMES),PROGRAM($(name),$(subst -,_,$(name))))' -o $@ $< $(WORKLOAD_O) -lpthread
