@@ -11,6 +11,10 @@
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
  *   mwarp-guest fault-costs                     what it takes to fault memory in (faults.c)
  *   mwarp-guest tcp-receive, tcp-send           speed of the VMs' network (tcp.c)
+ *   mwarp-guest layer DIRECTORY CGROUP ROOT TREE... what has changed of a container's files (layer.c)
+ *   mwarp-guest digests DIRECTORY               what is there of a container's large files (digest.c)
+ *   mwarp-guest patch DIRECTORY                 makes of them what they are on the other side (patch.c)
+ *   mwarp-guest layer-look DIRECTORY TREE...    how much they are, and what of them cannot move (look.c)
  *   mwarp-guest criu-version CRIU FILE          keeps what a CRIU says of its version (tools.c)
  *   criu, tar                                   quick ones before the stock ones (tools.c, swrk.c)
  *   mwarp-action, or CRTOOLS_SCRIPT_ACTION set  CRIU action script (action.c)
@@ -130,6 +134,9 @@ struct protobuf_field {
 /* The first field of that number. False when there is none before the end, or before what makes no sense. */
 bool protobuf_find(const unsigned char *bytes, size_t length, uint32_t number, struct protobuf_field *field);
 
+/* incoming.c: what tar does not do with a container's files; `changes` are of layer.c. Before tar, or after it. */
+int layer_incoming(const char *directory, char *changes, size_t bytes, bool unpacked);
+
 /* between.c: whether a request of runc for CRIU is one to stand between; standing there, to the end of CRIU. */
 int between_is_wanted(int server);
 void between_carry(int runc, int criu, pid_t criu_pid, const char *images);
@@ -153,6 +160,10 @@ int symbols_main(int count, char **names);
 int fault_costs_main(void);
 int tcp_receive_main(int argc, char **argv);
 int tcp_send_main(int argc, char **argv);
+int layer_main(int argc, char **argv);
+int layer_look_main(int argc, char **argv);
+int digests_main(int argc, char **argv);
+int patch_main(int argc, char **argv);
 int criu_main(int argc, char **argv);
 int criu_version_main(int argc, char **argv);
 int tar_main(int argc, char **argv);

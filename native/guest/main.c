@@ -21,6 +21,10 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "pages") == 0) return pages_main();
     if (argc > 1 && strcmp(argv[1], "hold") == 0) return hold_main();
     if (argc > 1 && strcmp(argv[1], "relay") == 0) return relay_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "layer") == 0) return layer_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "digests") == 0) return digests_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "patch") == 0) return patch_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "layer-look") == 0) return layer_look_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "symbols") == 0) return symbols_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "fault-costs") == 0) return fault_costs_main();
     if (argc > 1 && strcmp(argv[1], "tcp-receive") == 0) return tcp_receive_main(argc - 2, argv + 2);
@@ -28,6 +32,8 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
     fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | "
                     "lazy JOB CGROUP -- CRIU... | pages | hold | relay PORT | symbols NAME... | fault-costs | "
+                    "layer DIRECTORY CGROUP ROOT TREE... | layer-look DIRECTORY TREE... | "
+                    "digests DIRECTORY | patch DIRECTORY | "
                     "tcp-receive PORT | tcp-send ADDRESS PORT BYTES | criu-version CRIU FILE | action\n");
     return 2;
 }

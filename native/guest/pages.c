@@ -21,6 +21,7 @@
  *   WAKE      body: count x struct connection, namespace path; value: connections whose peer was told
  *   TRAITS    body: count x u32 pid; answer as for SOCKETS: text of read_traits
  *   TRAIT     body: such text; value: threads that have got theirs
+ *   INCOMING  argument 0: before tar, 1: after it; body: a container's directory, NUL, what layer_incoming takes
  */
 #include "guest.h"
 
@@ -39,7 +40,25 @@
 /* Shorter runs of present pages are not told of: each is a line in a list and a call. */
 #define LEAST_PAGES 16
 
-enum operation { POPULATE = 1, READ, WRITE, POKE, FENCE, ANNOUNCE, OVERLAY, UNMOUNT, SOCKETS, BIND, WAKE, PRESENT, TRAITS, TRAIT, QUIET, UNIX };
+enum operation {
+    POPULATE = 1,
+    READ,
+    WRITE,
+    POKE,
+    FENCE,
+    ANNOUNCE,
+    OVERLAY,
+    UNMOUNT,
+    SOCKETS,
+    BIND,
+    WAKE,
+    PRESENT,
+    TRAITS,
+    TRAIT,
+    QUIET,
+    UNIX,
+    INCOMING
+};
 
 struct request {
     uint32_t operation, argument, count, bytes;
@@ -195,7 +214,15 @@ static int64_t run_wake(const struct request *request, const char *body)
     return wake_peers(body + bytes, (const struct connection *)(const void *)body, request->count);
 }
 
-static int serve(const struct request *request, const char *body)
+static int run_incoming(const struct request *request, char *body)
+{
+    size_t name = strnlen(body, request->bytes) + 1;
+
+    if (name > request->bytes) return -EINVAL;
+    return layer_incoming(body, body + name, request->bytes - name, request->argument == 1);
+}
+
+static int serve(const struct request *request, char *body)
 {
     bool runs = request->operation <= POKE || request->operation == PRESENT;
 
@@ -229,6 +256,8 @@ static int serve(const struct request *request, const char *body)
         return reply(set_traits(body));
     case QUIET:
         return reply(quiet(body, request->argument != 0));
+    case INCOMING:
+        return reply(run_incoming(request, body));
     case UNMOUNT:
         return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
     case SOCKETS:

@@ -26,6 +26,7 @@ const operations = {
   trait: 14,
   quiet: 15,
   unix: 16,
+  incoming: 17,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -134,6 +135,12 @@ export class Helper {
   /** mount(2) with MS_BIND: `target` shows what `source` does. */
   bindMount(source: string, target: string): Promise<number> {
     return this.#simple("bind", 0, 0, Buffer.from(`${source}\0${target}`));
+  }
+
+  /** What tar does not do with a container's files, before it unpacks them or `after`; see native/guest/incoming.c. */
+  incomingFiles(dir: string, changes: Uint8Array, when: "before" | "after"): Promise<number> {
+    const body = Buffer.concat([Buffer.from(`${dir}\0`), changes]);
+    return this.#simple("incoming", when === "after" ? 1 : 0, 0, body);
   }
 
   unmount(target: string): Promise<number> {

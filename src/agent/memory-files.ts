@@ -52,7 +52,7 @@ export async function regularFiles(dir: string): Promise<string[]> {
 export class MemoryFile implements Disposable {
   readonly #fd: number;
 
-  constructor(path: string, flags: "r" | "w", mode?: number) {
+  constructor(path: string, flags: "r" | "w" | "a", mode?: number) {
     this.#fd = openSync(path, flags, mode);
   }
 

@@ -76,6 +76,7 @@ export function createHandlers(tools: source.Tools): Handlers {
     "source.servePages": step((params, context) => source.servePages(params, context, tools)),
     "source.readPages": step((params, context) => source.readPages(params, context, tools)),
     "source.layer": step(source.layer),
+    "source.known": step(source.known),
     "source.links": step(sourceLinks),
     "source.retire": last((params) => sourceEnd.retireSource(params, tools)),
     "source.abort": last((params) => sourceEnd.abortSource(params, tools)),

@@ -35,6 +35,8 @@ export interface ContainerPaths {
   readonly upper: string;
   readonly work: string;
   readonly log: string;
+  /** What has come of the log from another VM, until all of it has. */
+  readonly comingLog: string;
   readonly pid: string;
   readonly exit: string;
   /** Names the migration that has the container; absent otherwise. */
@@ -61,6 +63,7 @@ export function containerPaths(name: string): ContainerPaths {
     upper: join(dir, "upper"),
     work: join(dir, "work"),
     log: join(dir, "log"),
+    comingLog: join(dir, "log.coming"),
     pid: join(dir, "pid"),
     exit: join(dir, "exit"),
     held: join(dir, "held"),

@@ -22,7 +22,10 @@ export async function rootfsHas(params: AgentParams<"rootfs.has">): Promise<{ pr
   return { present: await exists(rootfsPath(params.digest)) };
 }
 
-/** Unpacks a tar archive of `bytes` bytes under `dir`, giving every piece to `look` on the way. */
+/**
+ * Unpacks a tar archive of `bytes` bytes under `dir`, giving every piece to `look` on the way.
+ * @throws MWARP_E_NO_MEMORY, MWARP_E_RUNTIME with tar's last lines
+ */
 export async function unpack(
   dir: string,
   bytes: number,
@@ -33,7 +36,10 @@ export async function unpack(
   // is here. With nfs_export it would hide what it takes for another directory's (fs/overlayfs/namei.c, ovl_lookup).
   const strange = ["origin", "uuid"].map((name) => `--xattrs-exclude=trusted.overlay.${name}`);
   const flags = ["--xattrs", "--xattrs-include=*", ...strange, "--numeric-owner", "--same-owner"];
-  const tar = spawn("tar", ["-C", dir, "-xpf", "-", ...flags], { stdio: ["pipe", "ignore", "pipe"] });
+  const tar = spawn("tar", ["-C", dir, "-xpf", "-", ...flags], {
+    stdio: ["pipe", "ignore", "pipe"],
+    env: { ...process.env, LC_ALL: "C", TAR_OPTIONS: "" },
+  });
   const errors: Buffer[] = [];
   tar.stderr.on("data", (data: Buffer) => errors.push(data));
   tar.stdin.on("error", () => undefined);
@@ -56,11 +62,17 @@ export async function unpack(
     throw error;
   }
   const code = await ended;
-  if (code !== 0) {
-    throw new MwarpError("MWARP_E_RUNTIME", `tar exited with ${code}`, {
-      details: lastLines(Buffer.concat(errors).toString()),
-    });
-  }
+  if (code !== 0) throw failureOf(code, Buffer.concat(errors).toString());
+}
+
+/** What is unpacked lies in the VM's memory. */
+export const NO_ROOM = "this VM has no room for what is unpacked";
+
+function failureOf(code: number | null, words: string): MwarpError {
+  const details = lastLines(words);
+  return words.includes("No space left on device")
+    ? new MwarpError("MWARP_E_NO_MEMORY", NO_ROOM, { details })
+    : new MwarpError("MWARP_E_RUNTIME", `tar exited with ${code}`, { details });
 }
 
 /** A layer becomes visible whole or not at all; `MWARP_E_PROTOCOL` when the archive has another digest. */

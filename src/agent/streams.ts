@@ -78,6 +78,17 @@ export class UpStream implements ByteSource, AsyncIterable<Uint8Array> {
   }
 }
 
+/** So many bytes, in one piece. @throws MWARP_E_PROTOCOL when the stream ends before */
+export async function takeAll(up: ByteSource, bytes: number): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for (let left = bytes; left > 0; ) {
+    const data = await up.take(left);
+    pieces.push(data);
+    left -= data.length;
+  }
+  return Buffer.concat(pieces);
+}
+
 /** Bytes for the host; `write` waits for credit. */
 export class DownStream {
   readonly window = new SendWindow();

@@ -21,6 +21,7 @@ export interface Tally {
   warpedImageBytes: number;
   remappedImagePages: number;
   copiedImagePages: number;
+  layerAheadBytes: number;
   layerBytes: number;
   channelBytes: number;
   networkBytes: number;
@@ -43,6 +44,7 @@ export const emptyTally = (): Tally => ({
   warpedImageBytes: 0,
   remappedImagePages: 0,
   copiedImagePages: 0,
+  layerAheadBytes: 0,
   layerBytes: 0,
   channelBytes: 0,
   networkBytes: 0,
@@ -95,6 +97,7 @@ export function buildReport(facts: ReportFacts): MigrationReport {
       staged_pages: tally.staged,
       handed_pages: tally.handed,
     },
+    files: { first_bytes: tally.layerAheadBytes, final_bytes: tally.layerBytes },
     rounds: tally.rounds,
     commands: tally.commands,
   };

@@ -129,6 +129,7 @@ async function migrate(
     pokes: [],
     staged: [],
     connections: [],
+    layerAhead: false,
     table: null,
   };
   const channelBefore = channelBytes(checked);

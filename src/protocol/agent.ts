@@ -17,6 +17,7 @@
  * the id of one under way is no request. `event` frames (id 0) come from the agent unasked.
  */
 import * as z from "zod/mini";
+import { fileMethods } from "./agent-files.js";
 import { MigrationIdSchema, method } from "./agent-method.js";
 import { ConnectionSchema, MOST_CONNECTIONS } from "./connection.js";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
@@ -25,7 +26,7 @@ import { HeldFileSchema, ImageFileSchema } from "./images.js";
 import { LinkPathsSchema, LinksSchema } from "./links.js";
 import { StagedMappingsSchema } from "./stage.js";
 
-export const AGENT_PROTOCOL_VERSION = 13;
+export const AGENT_PROTOCOL_VERSION = 14;
 export const AGENT_PORT_NAME = "org.mwarp.agent.0";
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 export const CHUNK_BYTES = 256 * 1024;
@@ -114,6 +115,7 @@ const heldOfMigration = z.object({ migration: MigrationIdSchema, files: z.array(
 const imagesOfMigration = z.object({ migration: MigrationIdSchema, files: z.array(ImageFileSchema) });
 
 export const agentMethods = {
+  ...fileMethods,
   /** Version check; the first request on every connection. */
   hello: method("none", z.object({ protocol: z.int() }), GuestInfoSchema),
   /** The same facts, read again (free memory changes). */
@@ -154,7 +156,6 @@ export const agentMethods = {
     z.object({ name: NameSchema, force: z.boolean(), id: z.optional(z.string()) }),
     empty,
   ),
-
   // --- source side of a migration, in the order of use ---
   /** A look at what a running container uses and holds. Changes nothing: preflight and dry runs ask it. */
   "source.inspect": method(
@@ -174,6 +175,7 @@ export const agentMethods = {
       sharedBytes: uint,
       /** Limit of the container's cgroup; null for none. */
       memoryLimitBytes: z.nullable(uint),
+      /** What holes of files leave out. */
       writableLayerBytes: uint,
       /** Resources that cannot move, each named: "pid 7 fd 3: io_uring". Empty when all is well. */
       unsupported: z.array(z.string()),
@@ -239,8 +241,6 @@ export const agentMethods = {
     z.object({ migration: MigrationIdSchema, runs: z.array(PageRunSchema) }),
     empty,
   ),
-  /** Down: tar of the writable layer (upper directory, xattrs and whiteouts kept) and the log. */
-  "source.layer": method("down", migration, z.object({ bytes: uint })),
   /** Of the links that CRIU has made in the dump, those in the writable layer, each with another name of its file. */
   "source.links": method(
     "none",
@@ -303,8 +303,6 @@ export const agentMethods = {
   "destination.images": method("up", imagesOfMigration, empty),
   /** Makes image files of that length, every page written to, and keeps them mapped: the host fills them by exchange. */
   "destination.holdImages": method("none", heldOfMigration, z.object({ root: TaskRootSchema })),
-  /** Up: tar from source.layer. */
-  "destination.layer": method("up", z.object({ migration: MigrationIdSchema, bytes: uint }), empty),
   /** Makes those links in the container's root, once the writable layer is there. */
   "destination.links": method("none", z.object({ migration: MigrationIdSchema, links: LinksSchema }), empty),
   /**

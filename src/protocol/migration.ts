@@ -161,6 +161,8 @@ export const MigrationReportSchema = z.object({
     staged_pages: z._default(count, 0),
     handed_pages: z._default(count, 0),
   }),
+  /** The container's own files, as they were sent: while it still ran, and when it stood still. */
+  files: z._default(z.object({ first_bytes: count, final_bytes: count }), { first_bytes: 0, final_bytes: 0 }),
   /** Method precopy: the rounds before the freeze, in order. */
   rounds: z._default(z.array(z.object({ bytes: count, time_ms: ms })), []),
   /** The stock tools' command lines, in the order in which they were started. */

@@ -47,6 +47,7 @@ export async function createBundle(spec: ContainerSpec): Promise<void> {
 export async function mountRoot(spec: ContainerSpec, helper: Helper): Promise<void> {
   const paths = containerPaths(spec.name);
   const layers = `lowerdir=${rootfsPath(spec.rootfs)},upperdir=${paths.upper},workdir=${paths.work}`;
-  // CRIU finds the files that inotify watches by their handles, which an overlay can open only with these options.
-  await helper.mountOverlay(paths.merged, `${layers},index=on,nfs_export=on`);
+  // CRIU finds the files that inotify watches by their handles, which an overlay can open only with the first two. A file without
+  // contents, which refers to a lower layer, is not all in the upper directory, which is what moves; kernels differ in what they do unasked.
+  await helper.mountOverlay(paths.merged, `${layers},index=on,nfs_export=on,metacopy=off`);
 }

@@ -22,7 +22,6 @@ import type { RequestContext } from "../methods.js";
 import { containerPaths, HANDOVER_LIBRARY, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { toolEnvironment } from "../quick-tools.js";
-import { unpack } from "../rootfs.js";
 import { keepForAdoption } from "./adopt.js";
 import { lazyPagesCommand, restoreCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
@@ -31,6 +30,7 @@ import { discardDestination } from "./destination-end.js";
 import { holdImages as holdFiles, startHolder } from "./held-images.js";
 import { makeHugeRoom } from "./huge-room.js";
 import { pagesBytes, receiveImages } from "./images.js";
+import { receiveLayer } from "./layer-incoming.js";
 import { fetchesOrHasAll, holdFaults, startLazyPages } from "./lazy-pages.js";
 import { heldBytes, pageServerEnds } from "./page-server.js";
 import { byTask } from "./pages.js";
@@ -166,15 +166,19 @@ export async function holdImages({
   return timed("hold images", () => holdFiles(id, "make", files));
 }
 
-/** The writable layer comes before the root is mounted over it. Where CRIU stands by it sees the root from here on. */
+/**
+ * The container's own files, before the root is mounted over the writable layer. Where CRIU stands by it sees the root once all of them
+ * have come.
+ */
 export async function layer(
   params: AgentParams<"destination.layer">,
   context: RequestContext,
   tools: Tools,
 ): Promise<Empty> {
   const record = await destinationRecord(params.migration, "prepared");
-  await unpack(containerPaths(record.name).dir, params.bytes, context);
   const spec = await loadSpec(record.name);
+  await receiveLayer(spec, params, context, tools.helper);
+  if (params.pass === "first") return {};
   const mount = (): Promise<unknown> => mountRoot(spec, tools.helper);
   if (await wasStarted(migrationPaths(record.id))) await showRoot(record.name, tools.helper, mount);
   else await mount();

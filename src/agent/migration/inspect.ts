@@ -13,7 +13,7 @@ import { heldBy, initPid, loadSpec } from "../containers/store.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
 import { containerPaths } from "../paths.js";
-import { mustRun } from "../process.js";
+import { lookAtFiles } from "./layer.js";
 import { publishedPorts } from "./published-ports.js";
 import { findUnsupported } from "./unsupported.js";
 
@@ -33,22 +33,21 @@ export async function inspect(
   helper: Helper,
 ): Promise<AgentResult<"source.inspect">> {
   await mustBeFree(name);
-  const { cgroup, upper } = containerPaths(name);
+  const { cgroup } = containerPaths(name);
+  const spec = await loadSpec(name);
   const listed = tasksOf(cgroup);
-  const named = loadSpec(name);
-  const [spec, tasks, pages, memory, shared, swap, limit, layer, groups, unsupported, published] =
+  const [tasks, pages, memory, shared, swap, limit, files, groups, unsupported, published] =
     await Promise.all([
-      named,
       listed,
       listed.then(anonymousPages),
       memoryBytes(cgroup),
       sharedBytes(cgroup),
       swapBytes(cgroup),
       memoryLimitBytes(cgroup),
-      directoryBytes(upper),
+      lookAtFiles(spec),
       ownGroups(cgroup),
-      Promise.all([listed, named]).then(([tasks, spec]) => findUnsupported(tasks, spec, helper)),
-      named.then(({ network }) => publishedPorts(network)),
+      listed.then((tasks) => findUnsupported(tasks, spec, helper)),
+      publishedPorts(spec.network),
     ]);
   return {
     spec,
@@ -59,8 +58,8 @@ export async function inspect(
     swapBytes: swap,
     sharedBytes: shared,
     memoryLimitBytes: limit,
-    writableLayerBytes: layer,
-    unsupported: [...groups, ...unsupported, ...published],
+    writableLayerBytes: files.bytes,
+    unsupported: [...groups, ...files.unsupported, ...unsupported, ...published],
   };
 }
 
@@ -79,8 +78,4 @@ async function anonymousPages(tasks: readonly Task[]): Promise<{ all: number; hu
   const sum = (field: RegExp): number =>
     rollups.reduce((kib, rollup) => kib + Number(field.exec(rollup ?? "")?.[1] ?? 0), 0) * 1024;
   return { all: sum(/^Anonymous:\s+(\d+) kB$/m), huge: sum(/^AnonHugePages:\s+(\d+) kB$/m) };
-}
-
-async function directoryBytes(dir: string): Promise<number> {
-  return Number((await mustRun(["du", "-sb", dir])).split("\t")[0]);
 }

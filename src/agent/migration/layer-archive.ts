@@ -1,32 +1,44 @@
 /**
- * The tar that packs the writable layer. To start one takes longer than to pack a small layer: so it is started while the container
- * still runs, and waits for the names of what it is to pack, which it is told once the container stands still. Where none waits, by
- * what chance ever, one is started then. It ends with the agent, whose end closes the pipe that it reads the names from.
+ * The tar that packs a container's files. To start one takes longer than to pack a few files: so the one for what has changed in the end is
+ * started while the container still runs, and waits for the names of what it is to pack, which it is told once the container stands
+ * still. It ends with the agent, whose end closes the pipe that it reads the names from.
  */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
-import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { MwarpError } from "../../errors.js";
-import { exists } from "../files.js";
 import { lastLines } from "../process.js";
 import type { DownStream } from "../streams.js";
 
 type Tar = ChildProcessByStdio<Writable, Readable, Readable>;
 
+/** Status of a tar under which files were changed or removed (GNU tar, "Return values"). */
+const CHANGED = 1;
+
 export class LayerArchive {
   readonly #tar: Tar;
-  readonly #dir: string;
+  readonly #live: boolean;
   readonly #errors: Buffer[] = [];
   readonly #ended: Promise<number | null>;
 
-  /** @param dir of the container */
-  constructor(dir: string) {
-    this.#dir = dir;
-    const flags = ["--xattrs", "--xattrs-include=*", "--numeric-owner"];
+  /**
+   * @param dir what the names are relative to
+   * @param kind `live`: of a running container: directories with all that is in them, which tar follows by descriptors, whatever is put in
+   * their place meanwhile. `still`: of a frozen one: just what is named.
+   */
+  constructor(dir: string, kind: "live" | "still") {
+    this.#live = kind === "live";
+    const flags = [
+      "--xattrs",
+      "--xattrs-include=*",
+      "--numeric-owner",
+      "--sparse",
+      "--atime-preserve=system",
+    ];
     // Names end with a zero byte, and none is an option.
-    const names = ["--null", "--files-from=-"];
+    const names = [this.#live ? "--recursion" : "--no-recursion", "--null", "--files-from=-"];
     this.#tar = spawn("tar", ["-C", dir, "-cf", "-", ...flags, ...names], {
       stdio: ["pipe", "pipe", "pipe"],
+      env: { ...process.env, LC_ALL: "C", TAR_OPTIONS: "" },
     });
     this.#tar.stderr.on("data", (data: Buffer) => this.#errors.push(data));
     // A tar that has ended is found out by its exit code.
@@ -43,10 +55,13 @@ export class LayerArchive {
     return this.#tar.pid !== undefined && this.#tar.exitCode === null && this.#tar.signalCode === null;
   }
 
-  /** Packs the writable layer and the log, as they are now. @throws MWARP_E_RUNTIME with tar's last lines */
-  async send(down: Pick<DownStream, "write">): Promise<void> {
-    const log = (await exists(join(this.#dir, "log"))) ? ["log"] : [];
-    this.#tar.stdin.end(["upper", ...log].map((name) => `${name}\0`).join(""));
+  /**
+   * Packs what is named.
+   * @param names each with a zero byte at its end
+   * @throws MWARP_E_RUNTIME with tar's last lines
+   */
+  async send(names: Uint8Array, down: Pick<DownStream, "write">): Promise<void> {
+    this.#tar.stdin.end(names);
     try {
       for await (const data of this.#tar.stdout) await down.write(data as Buffer);
     } catch (error) {
@@ -54,11 +69,10 @@ export class LayerArchive {
       throw error;
     }
     const code = await this.#ended;
-    if (code !== 0) {
-      throw new MwarpError("MWARP_E_RUNTIME", `tar exited with ${code}`, {
-        details: lastLines(Buffer.concat(this.#errors).toString()),
-      });
-    }
+    if (code === 0 || (this.#live && code === CHANGED)) return;
+    throw new MwarpError("MWARP_E_RUNTIME", `tar exited with ${code}`, {
+      details: lastLines(Buffer.concat(this.#errors).toString()),
+    });
   }
 
   /** Kills it, and waits for its end. */
@@ -67,27 +81,4 @@ export class LayerArchive {
     this.#tar.stdout.resume();
     await this.#ended.catch(() => undefined);
   }
-}
-
-/** Those that wait, by migration. */
-const waiting = new Map<string, LayerArchive>();
-
-/** Has one wait for a migration. */
-export async function startArchive(migration: string, dir: string): Promise<void> {
-  await endArchive(migration);
-  waiting.set(migration, new LayerArchive(dir));
-}
-
-/** The one that waits, for whoever asks first; else a new one. */
-export function takeArchive(migration: string, dir: string): LayerArchive {
-  const started = waiting.get(migration);
-  waiting.delete(migration);
-  return started?.waits === true ? started : new LayerArchive(dir);
-}
-
-/** The migration is over: one that still waits is not needed any more. */
-export async function endArchive(migration: string): Promise<void> {
-  const started = waiting.get(migration);
-  waiting.delete(migration);
-  await started?.end();
 }

@@ -12,7 +12,7 @@ import { containerPaths, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { connectAndClose, endConnections, listens } from "../tcp-port.js";
 import { CriuWatch } from "./criu-watch.js";
-import { endArchive } from "./layer-archive.js";
+import { endLayer } from "./layer.js";
 import { clearFiles, loadRecord, type SourceRecord, saveRecord } from "./record.js";
 import { endSilence } from "./silence.js";
 import type { Tools } from "./source.js";
@@ -58,7 +58,7 @@ async function isHeld(cgroup: string): Promise<boolean> {
 export async function releaseSource(record: SourceRecord, tools: Tools): Promise<void> {
   const container = containerPaths(record.name);
   await saveRecord({ ...record, step: "aborting" });
-  await endArchive(record.id);
+  await endLayer(record.id);
   await tools.hooks.release(record.id, "begin", 1);
   if (record.step === "prepared") {
     await runcEnded(record);

@@ -33,7 +33,7 @@ import { CriuWatch } from "./criu-watch.js";
 import { holdImages, startHolder } from "./held-images.js";
 import { createParent, isLarge, linkParentTasks, listImages, sendImages } from "./images.js";
 import { mustBeFree } from "./inspect.js";
-import { startArchive, takeArchive } from "./layer-archive.js";
+import { knowLarge, sendLayer, startLayer } from "./layer.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
 import { silence } from "./silence.js";
@@ -75,9 +75,9 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Ag
   const record = { id, name, side: "source", step: "prepared", tasks, serves: null, sendsTo: null } as const;
   await saveRecord(record);
   await pruneRecords();
+  await startLayer(id, await loadSpec(name));
   if (params.tools === "stock") return { descriptors: null };
   await startDump(record, { kind: "none" }, params.tools);
-  await startArchive(id, containerPaths(name).dir);
   startHolder(id);
   return { descriptors: await externalDescriptors(name) };
 }
@@ -264,14 +264,24 @@ export async function readPages(
   return {};
 }
 
-/** A tar archive of the writable layer and the log, as the frozen container left them. */
+/** The container's own files: as they are while it runs, or as the frozen one has left them. */
 export async function layer(
   params: AgentParams<"source.layer">,
   context: RequestContext,
-): Promise<{ bytes: number }> {
-  const { id, name } = await sourceRecord(params.migration, "frozen", "dumping", "dumped");
-  await flushLog(name);
-  const before = context.down.sentBytes;
-  await takeArchive(id, containerPaths(name).dir).send(context.down);
-  return { bytes: context.down.sentBytes - before };
+): Promise<AgentResult<"source.layer">> {
+  const steps =
+    params.pass === "first" ? (["prepared"] as const) : (["frozen", "dumping", "dumped"] as const);
+  const { name } = await sourceRecord(params.migration, ...steps);
+  const spec = await loadSpec(name);
+  if (params.pass !== "first") await flushLog(name);
+  return sendLayer(params, spec, context);
+}
+
+/** What the destination has got of large files in the first pass. */
+export async function known(
+  params: AgentParams<"source.known">,
+  context: RequestContext,
+): Promise<AgentResult<"source.known">> {
+  await sourceRecord(params.migration, "prepared");
+  return knowLarge(params, context);
 }

@@ -29,6 +29,7 @@ import type { Tally } from "../report.js";
 import { deliverRootfs } from "../rootfs.js";
 import { awaitStaged, chooseStage } from "../staging.js";
 import { timedAgent } from "../timed-agent.js";
+import { sendLayerAhead } from "./layer.js";
 
 export interface StepContext {
   readonly id: string;
@@ -49,6 +50,8 @@ export interface StepContext {
   staged: readonly StagedMapping[];
   /** Whose peers are asked to send again once the tasks run; known from the dump. */
   connections: readonly Connection[];
+  /** Whether the destination has the first pass of the container's files. */
+  layerAhead: boolean;
   /** What the committing stun found; null for methods without one. */
   table: WarpTable | null;
 }
@@ -96,6 +99,8 @@ export async function prepareBoth(context: StepContext): Promise<void> {
   await Promise.all([
     tools === "quick" ? checked.sourceAgent.call("source.standBy", { migration: id }, options) : null,
     stage.length > 0 ? awaitStaged(context, stage) : null,
+    // Rounds come first where there are any: what the container changes during them would go twice.
+    context.request.method === "precopy" ? null : sendLayerAhead(context),
   ]);
   await context.deadMan.armed();
 }
@@ -169,31 +174,6 @@ export async function sendImages(
     { migration: context.id, files: list },
     { signal: context.signal, timeoutMs: limits.transfer, up: inChunks(files.values()) },
   );
-}
-
-/** The archive of the writable layer and the log. The source is frozen: what is read is final. */
-export async function fetchLayer(context: StepContext): Promise<Uint8Array> {
-  const collector = new ChunkCollector(mostBytes(context));
-  await context.checked.sourceAgent.call(
-    "source.layer",
-    { migration: context.id },
-    { signal: context.signal, timeoutMs: limits.transfer, onChunk: collector.onChunk },
-  );
-  context.tally.layerBytes = collector.bytes;
-  return collector.take();
-}
-
-export async function deliverLayer(context: StepContext, archive: Uint8Array): Promise<void> {
-  await context.checked.destinationAgent.call(
-    "destination.layer",
-    { migration: context.id, bytes: archive.byteLength },
-    { signal: context.signal, timeoutMs: limits.transfer, up: inChunks([archive]) },
-  );
-}
-
-/** Through the host. */
-export async function moveLayer(context: StepContext): Promise<void> {
-  await deliverLayer(context, await fetchLayer(context));
 }
 
 /** What CRIU has made in the source's file system while it dumped, made in the destination's; hardly ever anything. */

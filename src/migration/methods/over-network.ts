@@ -15,12 +15,12 @@ import {
   dumpSource,
   freezeSource,
   limits,
-  moveLayer,
   prepareBoth,
   restoreDestination,
   type StepContext,
   sendImages,
 } from "./common.js";
+import { moveLastLayer, sendLayerAhead } from "./layer.js";
 import { nextRound, type Round } from "./rounds.js";
 
 const LOOK_EVERY_MS = 500;
@@ -37,6 +37,7 @@ export async function migratePrecopy(run: StepRunner, context: StepContext): Pro
   const { server, rounds } = await run.step("prepare", async () => {
     await prepareBoth(context);
     const rounds = await copyWhileRunning(context);
+    await sendLayerAhead(context);
     return { rounds, server: await startPageServer(context, { round: null, after: rounds }) };
   });
   await dumpAndRestore(run, context, server, rounds);
@@ -48,7 +49,7 @@ export async function migratePostcopy(run: StepRunner, context: StepContext): Pr
   const dumped = await run.step("dump", () => dumpSource(context, { kind: "lazy" }));
   const pagesFrom = await run.step("transfer", async () => {
     await sendImages(context, dumped.files);
-    await moveLayer(context);
+    await moveLastLayer(context);
     return context.checked.sourceAgent.call(
       "source.servePages",
       { migration: context.id },
@@ -81,7 +82,7 @@ async function dumpAndRestore(
   );
   await run.step("transfer", async () => {
     await sendImages(context, dumped.files);
-    await moveLayer(context);
+    await moveLastLayer(context);
   });
   const { pagesBytes } = await run.step("restore", () => restoreDestination(context, null));
   countNetwork(context, pagesBytes);

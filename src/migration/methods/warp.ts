@@ -24,9 +24,7 @@ import { type StunInput, type StunOutcome, stun } from "../stun.js";
 import { VmSession } from "../vm-session.js";
 import {
   type Dumped,
-  deliverLayer,
   dumpSource,
-  fetchLayer,
   freezeSource,
   moveLinks,
   prepareBoth,
@@ -34,6 +32,7 @@ import {
   type StepContext,
 } from "./common.js";
 import { deliverImages, fetchImages, type ImageStun } from "./large-images.js";
+import { deliverLayer, fetchLastLayer } from "./layer.js";
 import { MAX_REFAULTS, populateRuns, readPages, supplyMissing } from "./missing-pages.js";
 
 const DEFAULT_MAX_STUN_MS = 10_000;
@@ -130,10 +129,10 @@ function closeSessions(sessions: Sessions | null): void {
   sessions?.destination.close();
 }
 
-/** The destination has nothing else to do while the source dumps, and unpacks the writable layer. */
+/** The destination has nothing else to do while the source dumps, and unpacks files. */
 async function dump(context: StepContext): Promise<Dumped> {
-  const archive = await fetchLayer(context);
-  const [dumped] = await Promise.all([dumpSource(context, { kind: "none" }), deliverLayer(context, archive)]);
+  const layer = await fetchLastLayer(context);
+  const [dumped] = await Promise.all([dumpSource(context, { kind: "none" }), deliverLayer(context, layer)]);
   await moveLinks(context, dumped);
   return dumped;
 }

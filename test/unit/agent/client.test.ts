@@ -108,7 +108,10 @@ describe("GuestAgent", () => {
           await down.write(new Uint8Array(256 * 1024));
           sent += 256 * 1024;
         }
-        return { bytes: sent };
+        return {
+          parts: { changes: 0, blocks: 0, archive: sent, log: 0, logBegins: true, large: 0 },
+          reason: null,
+        };
       },
     });
     const agent = await connectAgent(path);
@@ -116,11 +119,15 @@ describe("GuestAgent", () => {
     const held = new Promise<void>((resolve) => {
       release = resolve;
     });
-    const call = agent.call("source.layer", { migration: "m-12345678" }, { onChunk: () => held });
+    const call = agent.call(
+      "source.layer",
+      { migration: "m-12345678", pass: "whole" },
+      { onChunk: () => held },
+    );
     await sleep(100);
     expect(sent).toBeLessThanOrEqual(STREAM_WINDOW_BYTES);
     release();
-    expect((await call).bytes).toBe(40 * 256 * 1024);
+    expect((await call).parts?.archive).toBe(40 * 256 * 1024);
     agent.close();
   });
 

@@ -1,15 +1,10 @@
 /** A tar that was started before there was anything to pack. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import {
-  endArchive,
-  LayerArchive,
-  startArchive,
-  takeArchive,
-} from "../../../src/agent/migration/layer-archive.js";
+import { LayerArchive } from "../../../src/agent/migration/layer-archive.js";
 
 let folder = "";
 let dir = "";
@@ -22,75 +17,65 @@ beforeEach(() => {
 
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** What an archive has of the directory, unpacked elsewhere. */
-async function unpacked(archive: LayerArchive): Promise<(file: string) => string> {
+const names = (...list: string[]): Buffer => Buffer.from(list.map((name) => `${name}\0`).join(""));
+
+/** Where an archive was unpacked. */
+async function unpacked(archive: LayerArchive, list: Uint8Array): Promise<(file: string) => string> {
   const pieces: Buffer[] = [];
   const write = async (data: Uint8Array): Promise<void> => void pieces.push(Buffer.from(data));
-  await archive.send({ write });
+  await archive.send(list, { write });
   const target = path.join(folder, "unpacked");
   mkdirSync(target);
   execFileSync("tar", ["-C", target, "-xf", "-"], { input: Buffer.concat(pieces) });
-  return (file) => readFileSync(path.join(target, file), "utf8");
+  return (file) => path.join(target, file);
 }
 
-describe("the archive of a writable layer", () => {
-  it("has what there is when it is asked for, not when it was started", async () => {
+describe("the archive of what has changed", () => {
+  it("has what is named, as it is then, and nothing that lies beside it", async () => {
     writeFileSync(path.join(dir, "upper", "changed"), "before");
-    const archive = new LayerArchive(dir);
+    const archive = new LayerArchive(dir, "still");
     await new Promise((resolve) => setTimeout(resolve, 100));
     expect(archive.waits).toBe(true);
     writeFileSync(path.join(dir, "upper", "changed"), "after");
     writeFileSync(path.join(dir, "upper", "--new\nname"), "odd");
-    writeFileSync(path.join(dir, "log"), "a line\n");
-    const file = await unpacked(archive);
-    expect(file("upper/changed")).toBe("after");
-    expect(file("upper/--new\nname")).toBe("odd");
-    expect(file("log")).toBe("a line\n");
+    writeFileSync(path.join(dir, "upper", "same"), "there already");
+    const file = await unpacked(archive, names("upper", "upper/changed", "upper/--new\nname"));
+    expect(readFileSync(file("upper/changed"), "utf8")).toBe("after");
+    expect(readFileSync(file("upper/--new\nname"), "utf8")).toBe("odd");
+    expect(() => readFileSync(file("upper/same"))).toThrow("ENOENT");
     expect(archive.waits).toBe(false);
   });
 
+  it("has holes where a file has them", async () => {
+    const sparse = path.join(dir, "upper", "sparse");
+    writeFileSync(sparse, "data");
+    truncateSync(sparse, 1 << 28);
+    const file = await unpacked(new LayerArchive(dir, "still"), names("upper/sparse"));
+    const { size, blocks } = statSync(file("upper/sparse"));
+    expect(size).toBe(1 << 28);
+    expect(blocks * 512).toBeLessThan(1 << 20);
+  });
+
   it("is an error when a file of it cannot be read", async () => {
-    const archive = new LayerArchive(dir);
-    rmSync(path.join(dir, "upper"), { recursive: true });
-    await expect(archive.send({ write: async () => undefined })).rejects.toMatchObject({
+    const archive = new LayerArchive(dir, "still");
+    await expect(archive.send(names("upper/none"), { write: async () => undefined })).rejects.toMatchObject({
       code: "MWARP_E_RUNTIME",
-      details: expect.arrayContaining([expect.stringContaining("upper")]),
+      details: expect.arrayContaining([expect.stringContaining("upper/none")]),
     });
   });
 
   it("ends when who takes it hangs up", async () => {
     writeFileSync(path.join(dir, "upper", "large"), Buffer.alloc(1 << 20));
-    const archive = new LayerArchive(dir);
+    const archive = new LayerArchive(dir, "still");
     const write = async (): Promise<void> => Promise.reject(new Error("hung up"));
-    await expect(archive.send({ write })).rejects.toThrow("hung up");
+    await expect(archive.send(names("upper/large"), { write })).rejects.toThrow("hung up");
     expect(archive.waits).toBe(false);
   });
 });
 
-describe("an archive that waits for a migration", () => {
-  it("is for the one who asks first", async () => {
-    await startArchive("one", dir);
-    const [first, second] = [takeArchive("one", dir), takeArchive("one", dir)];
-    expect(first).not.toBe(second);
-    for (const archive of [first, second]) await archive.end();
-  });
-
-  it("is made anew when it was killed, so that its end costs no migration", async () => {
-    writeFileSync(path.join(dir, "upper", "file"), "there");
-    await startArchive("one", dir);
-    const killed = takeArchive("one", dir);
-    await killed.end();
-    expect(killed.waits).toBe(false);
-    const file = await unpacked(takeArchive("one", dir));
-    expect(file("upper/file")).toBe("there");
-  });
-
-  it("is gone when the migration is over", async () => {
-    await startArchive("one", dir);
-    await endArchive("one");
-    await endArchive("one");
-    const fresh = takeArchive("one", dir);
-    expect(fresh.waits).toBe(true);
-    await fresh.end();
-  });
+it("the archive of a running container has all that is in what is named", async () => {
+  mkdirSync(path.join(dir, "upper", "deep"));
+  writeFileSync(path.join(dir, "upper", "deep", "file"), "there");
+  const file = await unpacked(new LayerArchive(dir, "live"), names("upper"));
+  expect(readFileSync(file("upper/deep/file"), "utf8")).toBe("there");
 });

@@ -109,6 +109,7 @@ export function report(facts: MoveFacts = {}): MigrationReport {
       handed_pages: 0,
       ...facts.memory,
     },
+    files: { first_bytes: 0, final_bytes: 0 },
     rounds: facts.rounds ?? [],
     commands: warp ? [] : [{ vm: "vm-a", argv: ["criu", "dump", "--tree", "7"] }],
     ...facts.report,

@@ -101,6 +101,7 @@ export const migration = (cell: Cell, round: number, totalMs = 500): MigrationRe
       staged_pages: 0,
       handed_pages: 0,
     },
+    files: { first_bytes: 0, final_bytes: 0 },
     rounds: [],
     commands: [],
   },

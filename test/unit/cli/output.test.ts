@@ -17,7 +17,7 @@ import {
 import type { ErrorCode } from "../../../src/errors.js";
 import type { MigrationReport } from "../../../src/protocol/migration.js";
 import { moveWeb } from "../../support/requests.js";
-import { report } from "../daemon/fakes.js";
+import { report } from "../daemon/fake-report.js";
 import { Sink } from "./fake-io.js";
 
 const web = moveWeb();

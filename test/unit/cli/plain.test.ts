@@ -12,7 +12,7 @@ import { Session } from "../../../src/cli/session.js";
 import { Story } from "../../../src/demo/story.js";
 import { MwarpError } from "../../../src/errors.js";
 import { moveWeb } from "../../support/requests.js";
-import { report } from "../daemon/fakes.js";
+import { report } from "../daemon/fake-report.js";
 import { FakeIo } from "./fake-io.js";
 
 /** Clears the screen, sets the title, goes back over the line, rings; in seven bits and in eight. */

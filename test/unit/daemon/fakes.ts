@@ -18,18 +18,17 @@ import { daemonSocket, type Environment, historyDir } from "../../../src/paths.j
 import type { AgentMethod, AgentParams } from "../../../src/protocol/agent.js";
 import type { MigrationPlan, MigrationRecord, RecoveryAction } from "../../../src/protocol/api.js";
 import type { ContainerSpec, ContainerState } from "../../../src/protocol/container.js";
-import {
-  type MigrationEvent,
-  type MigrationReport,
-  type MigrationRequest,
-  NO_DOWNTIME,
-  NO_STUN,
-  type TableRun,
+import type {
+  MigrationEvent,
+  MigrationReport,
+  MigrationRequest,
+  TableRun,
 } from "../../../src/protocol/migration.js";
 import type { MemoryBacking, VmEndpoint } from "../../../src/vm/types.js";
 import { moveWeb } from "../../support/requests.js";
 import { info } from "../agent/fake-agent.js";
 import { FakeBuilder } from "./fake-builder.js";
+import { report } from "./fake-report.js";
 
 export function containerState(name: string, changes: Partial<ContainerState> = {}): ContainerState {
   const digit = (name.charCodeAt(0) % 10).toString();
@@ -150,57 +149,6 @@ const aborted = (signal: AbortSignal): Promise<never> =>
     if (signal.aborted) stop();
     else signal.addEventListener("abort", stop);
   });
-
-export function report(
-  id: string,
-  request: MigrationRequest,
-  changes: Partial<MigrationReport> = {},
-): MigrationReport {
-  const phases = {
-    preflight: 5,
-    prepare: 100,
-    dump: 9,
-    transfer: 0,
-    restore: 26,
-    populate: 0,
-    warp: 3,
-    resume: 3,
-    retire: 1,
-  };
-  return {
-    id,
-    container: request.container,
-    from: "vm-a",
-    to: request.to,
-    method: request.method,
-    backend: "remap",
-    strategy: null,
-    outcome: "committed",
-    error: null,
-    startedAt: "2026-01-01T00:00:00.000Z",
-    time_ms: { total: 312, downtime: 41, downtime_parts: NO_DOWNTIME, phases },
-    stun_ms: { times: 1, source: 5, destination: 6, parts: NO_STUN },
-    memory: {
-      bytes: 1 << 30,
-      pages: 262_144,
-      remapped_pages: 262_144,
-      copied_pages: 0,
-      shared_pages: 0,
-      image_bytes: 1000,
-      warped_image_bytes: 0,
-      remapped_image_pages: 0,
-      copied_image_pages: 0,
-      channel_bytes: 2000,
-      network_bytes: 0,
-      extents: 12,
-      staged_pages: 0,
-      handed_pages: 0,
-    },
-    rounds: [],
-    commands: [],
-    ...changes,
-  };
-}
 
 export function record(id: string, changes: Partial<MigrationRecord> = {}): MigrationRecord {
   return {

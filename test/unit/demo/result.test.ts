@@ -36,6 +36,7 @@ function report(change: Partial<MigrationReport> = {}): MigrationReport {
       staged_pages: 0,
       handed_pages: 0,
     },
+    files: { first_bytes: 0, final_bytes: 0 },
     rounds: [],
     commands: [],
     ...change,
