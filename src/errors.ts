@@ -56,6 +56,7 @@ const table = {
     remedy: "Wait for the running operation to end, then try again.",
   },
   MWARP_E_CONTAINER_UNKNOWN: { exit: 6, retryable: false, remedy: "List the containers: mwarp ps." },
+  MWARP_E_VOLUME_UNKNOWN: { exit: 6, retryable: false, remedy: "List the volumes: mwarp volume ls." },
   MWARP_E_VM_UNKNOWN: { exit: 6, retryable: false, remedy: "List the VMs: mwarp vm ls." },
   MWARP_E_MIGRATION_UNKNOWN: { exit: 6, retryable: false, remedy: "List the migrations: mwarp history." },
   MWARP_E_NAME_TAKEN: {

@@ -10,7 +10,15 @@ import { AGENT_VERSION, warmUp } from "./info.js";
 import { checkHelper } from "./job.js";
 import { log, logTo, onLog } from "./log.js";
 import { createHandlers } from "./methods.js";
-import { CONTAINERS_DIR, LOG_FILE, MIGRATIONS_DIR, ROOT, ROOTFS_DIR, STAGING_DIR } from "./paths.js";
+import {
+  CONTAINERS_DIR,
+  LOG_FILE,
+  MIGRATIONS_DIR,
+  ROOT,
+  ROOTFS_DIR,
+  STAGING_DIR,
+  VOLUMES_DIR,
+} from "./paths.js";
 import { Port } from "./port.js";
 import { mustRun } from "./process.js";
 import { keepCriuVersion, letCriuProbe, prepareQuickTools } from "./quick-tools.js";
@@ -24,7 +32,7 @@ async function prepareRoot(): Promise<void> {
   const mounted = (await readFile("/proc/self/mountinfo", "utf8")).includes(` ${ROOT} `);
   if (!mounted) await mustRun(["mount", "-t", "tmpfs", "-o", TMPFS_OPTIONS, "mwarp", ROOT]);
   await rm(STAGING_DIR, { recursive: true, force: true });
-  for (const dir of [ROOTFS_DIR, CONTAINERS_DIR, MIGRATIONS_DIR, STAGING_DIR])
+  for (const dir of [ROOTFS_DIR, CONTAINERS_DIR, MIGRATIONS_DIR, STAGING_DIR, VOLUMES_DIR])
     await mkdir(dir, { recursive: true });
 }
 

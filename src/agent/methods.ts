@@ -3,6 +3,7 @@ import type { AgentMethod, AgentParams, AgentResult } from "../protocol/agent.js
 import { removeContainer, runContainer } from "./containers/lifecycle.js";
 import { containerLogs } from "./containers/logs.js";
 import { listContainers } from "./containers/store.js";
+import { directoryToken, listVolumes, removeVolume } from "./containers/volumes.js";
 import { containerExec, guestExec } from "./exec.js";
 import { guestInfo } from "./info.js";
 import * as destination from "./migration/destination.js";
@@ -64,6 +65,9 @@ export function createHandlers(tools: source.Tools): Handlers {
       await endForgottenDumps(params.name);
       return {};
     },
+    "volume.list": () => listVolumes(),
+    "volume.remove": (params) => removeVolume(params),
+    "directory.token": (params) => directoryToken(params),
     "source.inspect": (params) => inspect(params, helper),
     "source.prepare": step((params) => source.prepare(params)),
     "source.preDump": step((params, { signal }) => preDump(params, signal)),

@@ -20,6 +20,8 @@ export const KERNEL_FACTS = join(ROOT, "kernel.json");
 export const LOG_FILE = join(ROOT, "agent.log");
 export const ROOTFS_DIR = join(ROOT, "rootfs");
 export const CONTAINERS_DIR = join(ROOT, "containers");
+/** Named volumes that no container has. */
+export const VOLUMES_DIR = join(ROOT, "volumes");
 export const MIGRATIONS_DIR = join(ROOT, "migrations");
 /** Directories on their way into CONTAINERS_DIR or out of it; emptied when an agent starts. */
 export const STAGING_DIR = join(ROOT, "staging");
@@ -34,6 +36,8 @@ export interface ContainerPaths {
   readonly merged: string;
   readonly upper: string;
   readonly work: string;
+  /** Of its named volumes, each a directory. */
+  readonly volumes: string;
   readonly log: string;
   /** What has come of the log from another VM, until all of it has. */
   readonly comingLog: string;
@@ -62,6 +66,7 @@ export function containerPaths(name: string): ContainerPaths {
     merged: join(bundle, "rootfs"),
     upper: join(dir, "upper"),
     work: join(dir, "work"),
+    volumes: join(dir, "volumes"),
     log: join(dir, "log"),
     comingLog: join(dir, "log.coming"),
     pid: join(dir, "pid"),

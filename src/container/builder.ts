@@ -1,11 +1,12 @@
 /** What the daemon needs to make a container, in one object. */
 import { MwarpError } from "../errors.js";
-import type { ContainerSpec, NetworkIdentity } from "../protocol/container.js";
+import type { ContainerSpec, NetworkIdentity, Volume } from "../protocol/container.js";
 import { type ImageProcess, mergeEnv } from "./image/config.js";
 import { type UnpackedImage, unpackImage, type WantedImage } from "./image/unpack.js";
 import { allocateNetwork, type WantedIdentity } from "./network.js";
 import { adaptBundle, makeOciConfig, type OciConfig } from "./oci.js";
 import { archiveRootfs, type RootfsArchive } from "./rootfs.js";
+import { checkVolumes } from "./volumes.js";
 
 export interface SpecFacts {
   readonly name: string;
@@ -23,6 +24,7 @@ export interface SpecFacts {
   readonly bundleConfig: Readonly<Record<string, unknown>> | null;
   /** What an image says of its process; null for the other sources. */
   readonly image: ImageProcess | null;
+  readonly volumes: readonly Volume[];
 }
 
 export interface ContainerBuilder {
@@ -41,15 +43,11 @@ export function createContainerBuilder(store: string): ContainerBuilder {
   return {
     archive: (directory, signal) => archiveRootfs(directory, store, signal),
     unpack: (image, signal) => unpackImage(image, store, signal),
-    spec: ({ name, id, rootfs, network, hostname, createdAt, ...facts }) => ({
-      name,
-      id,
-      rootfs,
-      network,
-      hostname,
-      oci: ociConfig({ hostname, ...facts }),
-      createdAt,
-    }),
+    spec: ({ name, id, rootfs, network, hostname, createdAt, ...facts }) => {
+      checkVolumes(facts.volumes);
+      const oci = ociConfig({ hostname, ...facts });
+      return { name, id, rootfs, network, hostname, oci, volumes: [...facts.volumes], createdAt };
+    },
     network: (taken, { ipv4, ipv6, mac }) => allocateNetwork(taken, { ipv4, ipv6, mac }),
   };
 }
@@ -62,12 +60,13 @@ function ociConfig({
   memoryLimitBytes,
   bundleConfig,
   image,
+  volumes,
 }: Pick<
   SpecFacts,
-  "argv" | "env" | "workdir" | "hostname" | "memoryLimitBytes" | "bundleConfig" | "image"
+  "argv" | "env" | "workdir" | "hostname" | "memoryLimitBytes" | "bundleConfig" | "image" | "volumes"
 >): OciConfig {
   if (bundleConfig !== null) {
-    return adaptBundle(bundleConfig, { argv, env, cwd: workdir, hostname, memoryLimitBytes });
+    return adaptBundle(bundleConfig, { argv, env, cwd: workdir, hostname, memoryLimitBytes, volumes });
   }
   if (image !== null) {
     const { argv, user, annotations } = image;

@@ -39,9 +39,12 @@ function namespaceReasons(namespaces: readonly { type: string; path?: string | u
   return [...shared, ...others];
 }
 
-function mountReason({ destination, type, source, options = [] }: Mount): string[] {
-  const bind = type === "bind" || options.includes("bind") || options.includes("rbind");
-  if (bind) return [`mounts binds ${source ?? "?"} of the VM to ${destination}`];
+export const isBind = ({ type, options = [] }: Mount): boolean =>
+  type === "bind" || options.includes("bind") || options.includes("rbind");
+
+function mountReason(mount: Mount): string[] {
+  const { destination, type, source } = mount;
+  if (isBind(mount)) return [`mounts binds ${source ?? "?"} of the VM to ${destination}`];
   if (type !== undefined && movableMounts.has(type)) return [];
   return [`mounts has type ${type ?? "none"} at ${destination}`];
 }

@@ -1,9 +1,10 @@
 /** OCI runtime configurations (config.json) for containers that can move: made for a command, or adapted from a bundle. */
 import { constants } from "node:os";
 import { MwarpError } from "../errors.js";
+import type { Volume } from "../protocol/container.js";
 import { type BundleConfig, parseBundle } from "./bundle-schema.js";
 import type { ImageProcess } from "./image/config.js";
-import { unmovable } from "./movable.js";
+import { isBind, unmovable } from "./movable.js";
 
 export interface OciInput {
   /** Command and arguments, at least the command. */
@@ -131,6 +132,11 @@ export function makeOciConfig(input: OciInput): OciConfig {
   };
 }
 
+const CHANGE = "Change the named settings in config.json.";
+const howToBind = ({ source, destination }: { source?: string | undefined; destination: string }): string =>
+  `What is bound at ${destination} may move with the container (--volume NAME:${destination}), or be a directory that all VMs have ` +
+  `(--volume ${source ?? "/path"}:${destination}:shared).`;
+
 /** What may be set on top of a bundle; null and [] leave its own. */
 export interface BundleOverrides {
   readonly argv: readonly string[] | null;
@@ -138,6 +144,8 @@ export interface BundleOverrides {
   readonly cwd: string | null;
   readonly hostname: string;
   readonly memoryLimitBytes: number | null;
+  /** Each takes the place of a mount that the bundle has there. */
+  readonly volumes?: readonly Volume[];
 }
 
 /**
@@ -146,11 +154,15 @@ export interface BundleOverrides {
  * for what cannot move.
  */
 export function adaptBundle(config: unknown, overrides: BundleOverrides): OciConfig {
-  const bundle = parseBundle(config);
+  const parsed = parseBundle(config);
+  const places = new Set((overrides.volumes ?? []).map(({ destination }) => destination));
+  const mounts = parsed.mounts?.filter(({ destination }) => !places.has(destination));
+  const bundle = mounts === undefined ? parsed : { ...parsed, mounts };
   const reasons = unmovable(bundle);
   if (reasons.length > 0) {
+    const bind = mounts?.find(isBind);
     throw new MwarpError("MWARP_E_UNSUPPORTED", `the bundle cannot move: ${reasons.join("; ")}`, {
-      hint: "Change the named settings in config.json.",
+      hint: bind === undefined ? CHANGE : `${CHANGE} ${howToBind(bind)}`,
       details: reasons,
     });
   }

@@ -13,6 +13,7 @@ import { errorReply, readBody, reply } from "./http.js";
 import { containerRoutes } from "./routes/containers.js";
 import { migrationRoutes } from "./routes/migrations.js";
 import { vmRoutes } from "./routes/vms.js";
+import { volumeRoutes } from "./routes/volumes.js";
 import type { Services } from "./services.js";
 
 /** What the API may ask of the process it runs in. */
@@ -55,6 +56,7 @@ export function createApp(services: Services, lifetime: Lifetime): Hono {
   );
   app.route("/v1/vms", vmRoutes(services));
   app.route("/v1/containers", containerRoutes(services));
+  app.route("/v1/volumes", volumeRoutes(services));
   app.route("/v1/migrations", migrationRoutes(services));
   app.notFound((c) =>
     errorReply(new MwarpError("MWARP_E_PROTOCOL", `the API has no ${c.req.method} ${c.req.path}`)),

@@ -88,9 +88,20 @@ export class DaemonClient {
   }
 
   /** Removes a container and returns its full name. */
-  async remove(name: string, options: { force: boolean }): Promise<string> {
-    const path = `/v1/containers/${encodeURIComponent(name)}?force=${options.force}`;
+  async remove(name: string, options: { force: boolean; volumes?: boolean }): Promise<string> {
+    const query = `force=${options.force}&volumes=${options.volumes ?? false}`;
+    const path = `/v1/containers/${encodeURIComponent(name)}?${query}`;
     return (await this.#json(api.ContainerRemovedSchema, { method: "DELETE", path })).name;
+  }
+
+  volumes(signal?: AbortSignal): Promise<api.VolumeList> {
+    return this.#json(api.VolumeListSchema, { method: "GET", path: "/v1/volumes", signal });
+  }
+
+  removeVolume(name: string, vm: string | null): Promise<api.VolumeListing> {
+    const where = vm === null ? "" : `?vm=${encodeURIComponent(vm)}`;
+    const path = `/v1/volumes/${encodeURIComponent(name)}${where}`;
+    return this.#json(api.VolumeListingSchema, { method: "DELETE", path });
   }
 
   /** Waits until the agents of these VMs answer. @throws MWARP_E_AGENT_UNREACHABLE naming what each VM says, after 90 s */

@@ -131,7 +131,11 @@ export class ContainerService {
   }
 
   /** @throws MWARP_E_BUSY, MWARP_E_RUNTIME when it runs and `force` is not set */
-  async remove(wanted: string, options: { force: boolean }, signal: AbortSignal): Promise<string> {
+  async remove(
+    wanted: string,
+    options: { force: boolean; volumes: boolean },
+    signal: AbortSignal,
+  ): Promise<string> {
     const { vm, container } = await this.find(wanted, signal);
     const name = container.spec.name;
     using _lock = this.#locks.take(name, { what: "rm" });
@@ -146,7 +150,7 @@ export class ContainerService {
 }
 
 /** The time limit of a listing is no cancellation that anybody asked for: the VM did not answer. */
-function silenceOf(vm: string, error: unknown, limit: AbortSignal): unknown {
+export function silenceOf(vm: string, error: unknown, limit: AbortSignal): unknown {
   if (!limit.aborted || !isMwarpError(error, "MWARP_E_CANCELLED")) return error;
   return new MwarpError("MWARP_E_AGENT_UNREACHABLE", `${vm}: the agent did not answer in time`);
 }

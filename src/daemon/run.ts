@@ -9,10 +9,11 @@ import type { RootfsArchive } from "../container/rootfs.js";
 import { isMwarpError, MwarpError } from "../errors.js";
 import { deliverRootfs } from "../migration/rootfs.js";
 import type { ContainerListing, RunRequest, RunSource } from "../protocol/api.js";
-import type { ContainerSpec, NetworkIdentity } from "../protocol/container.js";
+import { type ContainerSpec, type NetworkIdentity, namedVolumes } from "../protocol/container.js";
 import type { ContainerService } from "./containers.js";
 import type { ContainerLocks } from "./locks.js";
 import type { DaemonPorts, GuestAgent } from "./ports.js";
+import type { VolumeService } from "./volumes.js";
 
 const START_TIMEOUT_MS = 60_000;
 
@@ -23,13 +24,15 @@ type RunPorts = Pick<DaemonPorts, "vms" | "agents" | "builder" | "limits" | "log
 export class RunService {
   readonly #ports: RunPorts;
   readonly #containers: ContainerService;
+  readonly #volumes: VolumeService;
   readonly #locks: ContainerLocks;
   /** Identities given to containers that no agent lists yet. */
   readonly #pending = new Set<NetworkIdentity>();
 
-  constructor(ports: RunPorts, containers: ContainerService, locks: ContainerLocks) {
+  constructor(ports: RunPorts, containers: ContainerService, volumes: VolumeService, locks: ContainerLocks) {
     this.#ports = ports;
     this.#containers = containers;
+    this.#volumes = volumes;
     this.#locks = locks;
   }
 
@@ -49,6 +52,8 @@ export class RunService {
         cwd: request.workdir ?? image?.cwd ?? "/",
       });
     await this.#refuseTakenName(request.name, signal);
+    const volumes = namedVolumes(request.volumes).map(({ name }) => name);
+    await this.#volumes.refuseTaken(volumes, request.vm, signal);
     const agent = await this.#ports.agents.agent(request.vm, signal);
     const archive = await this.#ports.builder.archive(directory, signal);
     await this.#upload(agent, archive, signal);
@@ -67,6 +72,7 @@ export class RunService {
         memoryLimitBytes: request.memoryLimitBytes,
         bundleConfig: config,
         image,
+        volumes: request.volumes ?? [],
       });
       return await this.#start(agent, request.vm, spec, signal);
     } finally {

@@ -7,10 +7,12 @@ import type { DaemonLog, DaemonPorts } from "./ports.js";
 import { Recoverer } from "./recoverer.js";
 import { RunService } from "./run.js";
 import { VmService } from "./vms.js";
+import { VolumeService } from "./volumes.js";
 
 export interface Services {
   readonly vms: VmService;
   readonly containers: ContainerService;
+  readonly volumes: VolumeService;
   readonly runs: RunService;
   readonly migrations: MigrationService;
   readonly recoverer: Recoverer;
@@ -22,6 +24,7 @@ export function createServices(ports: DaemonPorts, historyDirectory: string): Se
   const { engine, log } = ports;
   const locks = new ContainerLocks();
   const containers = new ContainerService(ports, locks);
+  const volumes = new VolumeService(ports);
   const history = new History(historyDirectory, log);
   const onUnsettled = (): void => recoverer.kick();
   const migrations = new MigrationService({ engine, containers, locks, history, log, onUnsettled });
@@ -29,7 +32,8 @@ export function createServices(ports: DaemonPorts, historyDirectory: string): Se
   return {
     vms: new VmService(ports),
     containers,
-    runs: new RunService(ports, containers, locks),
+    volumes,
+    runs: new RunService(ports, containers, volumes, locks),
     migrations,
     recoverer,
     locks,

@@ -24,6 +24,7 @@ import {
   resourceReasons,
   unsettledReasons,
 } from "./reasons.js";
+import { volumeReasons } from "./volumes.js";
 
 /** Time limits for a guest's answers, ms. */
 const INFO_MS = 10_000;
@@ -119,6 +120,11 @@ export async function preflight(
     reasons.push(...resourceReasons(usage.unsupported));
     if (there.info !== null)
       reasons.push(...memoryReasons(request, usage, there.info), ...networkReasons(usage, there.info));
+    if (source !== null && here.agent !== null && there.agent !== null) {
+      const from = { vm: source.endpoint.name, agent: here.agent };
+      const to = { vm: request.to, agent: there.agent };
+      reasons.push(...(await volumeReasons(usage.spec, from, to, signal)));
+    }
   }
   const [first, ...rest] = reasons;
   if (first !== undefined) throw new Refusal([first, ...rest], from);

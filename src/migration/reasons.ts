@@ -51,8 +51,15 @@ export function resourceReasons(resources: readonly string[]): Reason[] {
     code: "MWARP_E_UNSUPPORTED",
     message: `cannot be moved: ${what}`,
     ...(what.endsWith(": io_uring") ? { hint } : {}),
+    ...(what.startsWith("mount at ")
+      ? { hint: howToMount(/^mount at (.*): /.exec(what)?.[1] ?? "/PATH") }
+      : {}),
   }));
 }
+
+const howToMount = (point: string): string =>
+  `Unmount it, or run the container with what is there as a volume: --volume NAME:${point}, which moves with it, or ` +
+  `--volume /path/in/vm:${point}:shared, which all VMs have.`;
 
 /**
  * Words among the flags by which a kernel notes what it made of the processor, not what the processor can do

@@ -1,12 +1,30 @@
-/** Methods of the agent protocol that have to do with a container's files. */
+/** Methods of the agent protocol that have to do with a container's files and volumes. */
 import * as z from "zod/mini";
 import { MigrationIdSchema, method } from "./agent-method.js";
+import { NameSchema, VolumeStateSchema } from "./container.js";
 import { LayerPartsSchema, LayerPassSchema, MOST_DIGEST_BYTES } from "./layer.js";
 
 const empty = z.object({});
 const bytesOfDigests = z.int().check(z.minimum(0), z.maximum(MOST_DIGEST_BYTES));
 
 export const fileMethods = {
+  "volume.list": method("none", empty, z.object({ volumes: z.array(VolumeStateSchema) })),
+  /** `MWARP_E_VOLUME_UNKNOWN`; `MWARP_E_BUSY` when a container has it. */
+  "volume.remove": method("none", z.object({ name: NameSchema }), empty),
+  /**
+   * Whether two VMs see one directory: a file with a random name that one makes is seen by the other, and taken away again. `state`
+   * is what there is: no such directory, one that cannot be written to, one without the token, one with it.
+   */
+  "directory.token": method(
+    "none",
+    z.object({
+      directory: z.string(),
+      token: z.string().check(z.regex(/^[0-9a-f]{32}$/)),
+      act: z.enum(["make", "look", "remove"]),
+    }),
+    z.object({ state: z.enum(["missing", "read-only", "without", "with"]) }),
+  ),
+
   /**
    * The container's own files: writable layer, named volumes, log. Down: the parts, in order. The first pass is of a running container, and
    * may come to nothing (`parts` null, and why) where it is not worth while; the others are of a frozen one.

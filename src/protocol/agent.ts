@@ -150,10 +150,18 @@ export const agentMethods = {
     z.object({ name: NameSchema, follow: z.boolean(), tail: z.nullable(uint) }),
     empty,
   ),
-  /** With `id`, only the container whose spec has it: another one of the same name is `MWARP_E_CONTAINER_UNKNOWN`. */
+  /**
+   * With `id`, only the container whose spec has it: another one of the same name is `MWARP_E_CONTAINER_UNKNOWN`. Its named volumes stay
+   * in the VM unless `volumes` says that they go, too.
+   */
   "container.remove": method(
     "none",
-    z.object({ name: NameSchema, force: z.boolean(), id: z.optional(z.string()) }),
+    z.object({
+      name: NameSchema,
+      force: z.boolean(),
+      id: z.optional(z.string()),
+      volumes: z.optional(z.boolean()),
+    }),
     empty,
   ),
   // --- source side of a migration, in the order of use ---
@@ -175,7 +183,7 @@ export const agentMethods = {
       sharedBytes: uint,
       /** Limit of the container's cgroup; null for none. */
       memoryLimitBytes: z.nullable(uint),
-      /** What holes of files leave out. */
+      /** With its named volumes; what holes of files leave out. */
       writableLayerBytes: uint,
       /** Resources that cannot move, each named: "pid 7 fd 3: io_uring". Empty when all is well. */
       unsupported: z.array(z.string()),

@@ -27,7 +27,7 @@
  */
 import * as z from "zod/mini";
 import { errorCodes } from "../errors.js";
-import { ContainerStateSchema, NameSchema } from "./container.js";
+import { ContainerStateSchema, NameSchema, VolumeSchema, VolumeStateSchema } from "./container.js";
 import {
   MigrationEventSchema,
   MigrationReportSchema,
@@ -128,6 +128,15 @@ export const ContainerListSchema = z.object({
 });
 export type ContainerList = z.infer<typeof ContainerListSchema>;
 
+export const VolumeListingSchema = z.extend(VolumeStateSchema, { vm: z.string() });
+export type VolumeListing = z.infer<typeof VolumeListingSchema>;
+export const VolumeListSchema = z.object({
+  volumes: z.array(VolumeListingSchema),
+  /** VMs that did not answer: their volumes are missing from the list. */
+  unreachable: z.array(z.object({ vm: z.string(), error: ErrorBodySchema })),
+});
+export type VolumeList = z.infer<typeof VolumeListSchema>;
+
 /** Where the root file system comes from; paths are absolute, on the daemon's host. */
 export const RunSourceSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("rootfs"), directory: z.string(), argv }),
@@ -154,6 +163,7 @@ export const RunRequestSchema = z.object({
   ipv6: z._default(z.nullable(z.string()), null),
   mac: z.nullable(z.string()),
   hostname: z.nullable(z.string()),
+  volumes: z.optional(z.array(VolumeSchema)),
 });
 export type RunRequest = z.infer<typeof RunRequestSchema>;
 

@@ -22,6 +22,38 @@ export const NetworkIdentitySchema = z.object({
 });
 export type NetworkIdentity = z.infer<typeof NetworkIdentitySchema>;
 
+/** Where a volume is in the container; see `placeProblem`. */
+const PlaceSchema = z.string().check(z.regex(/^\/[^\0]*$/), z.maxLength(1024));
+const volume = { destination: PlaceSchema, readOnly: z.boolean() };
+
+/**
+ * A directory that is mounted in a container. `named`: kept by the agent, one container's at a time; it moves with the container.
+ * `shared`: a directory of the VM that every VM has which the container comes to, mounted from the same storage; nothing of it is moved.
+ */
+export const VolumeSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("named"), name: NameSchema, ...volume }),
+  z.object({
+    kind: z.literal("shared"),
+    directory: PlaceSchema,
+    ...volume,
+  }),
+]);
+export type Volume = z.infer<typeof VolumeSchema>;
+export type NamedVolume = Extract<Volume, { kind: "named" }>;
+export type SharedVolume = Extract<Volume, { kind: "shared" }>;
+
+/** Why a volume cannot be at a path in a container, as a phrase; null when it can. The runtime keeps /proc, /sys and /dev for itself. */
+export function placeProblem(path: string): string | null {
+  if (!/^(\/[^/]+)+$/.test(path) || /\/\.{1,2}(\/|$)/.test(path))
+    return "is no absolute path other than /, without . and ..";
+  return /^\/(proc|sys|dev)(\/|$)/.test(path) ? "is in /proc, /sys or /dev" : null;
+}
+
+export const namedVolumes = (volumes: readonly Volume[] = []): NamedVolume[] =>
+  volumes.filter((volume) => volume.kind === "named");
+export const sharedVolumes = (volumes: readonly Volume[] = []): SharedVolume[] =>
+  volumes.filter((volume) => volume.kind === "shared");
+
 export const ContainerSpecSchema = z.object({
   name: NameSchema,
   /** Made once at `run`; stays the same on every VM the container visits (32 hex digits). */
@@ -32,6 +64,7 @@ export const ContainerSpecSchema = z.object({
   hostname: z.string(),
   /** The OCI runtime configuration (config.json), made by the host; the agent fills in root and namespace paths only. */
   oci: z.record(z.string(), z.unknown()),
+  volumes: z.optional(z.array(VolumeSchema)),
   /** ISO 8601. */
   createdAt: z.string(),
 });
@@ -39,6 +72,15 @@ export type ContainerSpec = z.infer<typeof ContainerSpecSchema>;
 
 export const ContainerStatusSchema = z.enum(["created", "running", "paused", "stopped"]);
 export type ContainerStatus = z.infer<typeof ContainerStatusSchema>;
+
+/** A named volume in a VM. */
+export const VolumeStateSchema = z.object({
+  name: NameSchema,
+  /** The container that has it; null when none does. */
+  container: z.nullable(z.string()),
+  bytes: z.int(),
+});
+export type VolumeState = z.infer<typeof VolumeStateSchema>;
 
 /** One container as the agent of its VM sees it. `held` names the migration that has it frozen, or null. */
 export const ContainerStateSchema = z.object({

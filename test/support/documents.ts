@@ -27,6 +27,11 @@ export const LabStatusSchema = z.object({
 });
 export type LabStatus = z.infer<typeof LabStatusSchema>;
 
+/** `volume ls --json`. */
+export const VolumesSchema = z.object({
+  volumes: z.array(z.object({ name: z.string(), vm: z.string(), container: z.nullable(z.string()) })),
+});
+
 export const DaemonStatusSchema = z.object({ pid: z.int() });
 
 /** What every failure says with --json, by itself or in a migration's report. */

@@ -6,6 +6,7 @@ import { CRIU_ANNOTATIONS } from "../criu-conf.js";
 import { exists, writeAtomic } from "../files.js";
 import type { Helper } from "../helper.js";
 import { cgroupsPath, containerPaths, rootfsPath } from "../paths.js";
+import { volumeMounts } from "./volumes.js";
 
 type Json = Record<string, unknown>;
 
@@ -24,6 +25,7 @@ export function ociConfig(spec: ContainerSpec): Json {
     hostname: spec.hostname,
     root: { ...asObject(spec.oci.root), path: paths.merged },
     process: { ...asObject(spec.oci.process), terminal: false },
+    mounts: [...(Array.isArray(spec.oci.mounts) ? spec.oci.mounts : []), ...volumeMounts(spec)],
     annotations: { ...asObject(spec.oci.annotations), ...CRIU_ANNOTATIONS },
     linux: {
       ...linux,

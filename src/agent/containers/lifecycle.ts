@@ -15,17 +15,22 @@ import { createBundle, mountRoot } from "./bundle.js";
 import { killAll } from "./cgroup.js";
 import { BRIDGE, createNetwork, removeNetwork, vethName } from "./network.js";
 import { claimName, freeName, heldBy, initPid, loadSpec } from "./store.js";
+import { restVolumes, takeVolumes } from "./volumes.js";
 
 const START_TIMEOUT_MS = 60_000;
 
-/** Makes all but the running process of a container whose name is claimed; the link stays down, the root unmounted. */
-export async function createContainer(spec: ContainerSpec): Promise<void> {
+/**
+ * Makes all but the running process of a container whose name is claimed; the link stays down, the root unmounted.
+ * @param whence see `takeVolumes`
+ */
+export async function createContainer(spec: ContainerSpec, whence: "here" | "elsewhere"): Promise<void> {
+  await takeVolumes(spec, whence);
   await timed("bundle", () => createBundle(spec));
   await timed("network", () => createNetwork(spec));
 }
 
-/** Removes a container and everything made for it, in whatever state it is. */
-export async function destroyContainer(name: string, helper: Helper): Promise<void> {
+/** Removes a container and everything made for it, in whatever state it is. @param volumes what becomes of its named ones */
+export async function destroyContainer(name: string, helper: Helper, volumes: "go" | "stay"): Promise<void> {
   const paths = containerPaths(name);
   const spec = (await exists(paths.spec)) ? await loadSpec(name) : null;
   await killAll(paths.cgroup);
@@ -39,6 +44,7 @@ export async function destroyContainer(name: string, helper: Helper): Promise<vo
   await unmountBelow(paths.dir, helper);
   if (spec) await removeNetwork(spec);
   if (await exists(paths.cgroup)) await rmdir(paths.cgroup);
+  if (volumes === "stay") await restVolumes(name);
   await freeName(name);
 }
 
@@ -53,12 +59,12 @@ export const runcArguments = (job: string, ...args: readonly string[]): string[]
 export async function runContainer(spec: ContainerSpec, helper: Helper): Promise<{ pid: number }> {
   await claimName(spec, { migration: null });
   try {
-    await createContainer(spec);
+    await createContainer(spec, "here");
     await mountRoot(spec, helper);
     await helper.openFence(vethName(spec), BRIDGE);
     return { pid: await timed(`start of ${spec.name}`, () => start(spec)) };
   } catch (error) {
-    await destroyContainer(spec.name, helper).catch((cleanup: unknown) =>
+    await destroyContainer(spec.name, helper, "stay").catch((cleanup: unknown) =>
       log("error", `${spec.name}: left behind: ${String(cleanup)}`),
     );
     throw error;
@@ -92,7 +98,7 @@ async function start(spec: ContainerSpec): Promise<number> {
  * `MWARP_E_CONTAINER_UNKNOWN` when the one of this name does not have the `id` asked for.
  */
 export async function removeContainer(
-  { name, force, id }: AgentParams<"container.remove">,
+  { name, force, id, volumes }: AgentParams<"container.remove">,
   helper: Helper,
 ): Promise<void> {
   const spec = await loadSpec(name);
@@ -111,5 +117,5 @@ export async function removeContainer(
       hint: "Stop it first, or use --force.",
     });
   }
-  await destroyContainer(name, helper);
+  await destroyContainer(name, helper, volumes === true ? "go" : "stay");
 }

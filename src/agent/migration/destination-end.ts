@@ -132,7 +132,7 @@ export async function discardDestination(record: DestinationRecord, tools: Tools
       await killRestored(container.cgroup);
       await watch.endOrphan();
     });
-    await destroyContainer(record.name, tools.helper);
+    await destroyContainer(record.name, tools.helper, "go");
   }
   // They may wait for a dump that never comes, or for tasks that are no more.
   for (const job of [paths.pageServer, paths.lazyPages]) {

@@ -72,7 +72,7 @@ export async function prepare(
   try {
     await claimName(spec, { migration: id });
     await Promise.all([
-      createContainer(spec).then(() => setNetworkSysctls(spec)),
+      createContainer(spec, "elsewhere").then(() => setNetworkSysctls(spec)),
       makeHugeRoom(params.hugeBytes),
     ]);
     if (params.tools === "quick" && params.descriptors !== null)

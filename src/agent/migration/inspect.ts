@@ -13,8 +13,10 @@ import { heldBy, initPid, loadSpec } from "../containers/store.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
 import { containerPaths } from "../paths.js";
+import { mountReasons } from "./container-mounts.js";
 import { lookAtFiles } from "./layer.js";
 import { publishedPorts } from "./published-ports.js";
+import { sharedFileReasons } from "./shared-files.js";
 import { findUnsupported } from "./unsupported.js";
 
 /** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`. */
@@ -36,7 +38,7 @@ export async function inspect(
   const { cgroup } = containerPaths(name);
   const spec = await loadSpec(name);
   const listed = tasksOf(cgroup);
-  const [tasks, pages, memory, shared, swap, limit, files, groups, unsupported, published] =
+  const [tasks, pages, memory, shared, swap, limit, files, groups, unsupported, mounts, inShared, published] =
     await Promise.all([
       listed,
       listed.then(anonymousPages),
@@ -47,6 +49,8 @@ export async function inspect(
       lookAtFiles(spec),
       ownGroups(cgroup),
       listed.then((tasks) => findUnsupported(tasks, spec, helper)),
+      listed.then((tasks) => mountReasons(tasks, spec)),
+      listed.then((tasks) => sharedFileReasons(tasks, spec)),
       publishedPorts(spec.network),
     ]);
   return {
@@ -59,7 +63,7 @@ export async function inspect(
     sharedBytes: shared,
     memoryLimitBytes: limit,
     writableLayerBytes: files.bytes,
-    unsupported: [...groups, ...files.unsupported, ...unsupported, ...published],
+    unsupported: [...groups, ...files.unsupported, ...unsupported, ...mounts, ...inShared, ...published],
   };
 }
 

@@ -5,6 +5,7 @@ import { rename, rm } from "node:fs/promises";
 import { MwarpError } from "../../errors.js";
 import type { AgentParams } from "../../protocol/agent.js";
 import type { ContainerSpec } from "../../protocol/container.js";
+import { filesOf } from "../containers/volumes.js";
 import type { Helper } from "../helper.js";
 import { log } from "../log.js";
 import { MemoryFile } from "../memory-files.js";
@@ -13,7 +14,6 @@ import { containerPaths, HELPER } from "../paths.js";
 import { lastLines } from "../process.js";
 import { NO_ROOM, unpack } from "../rootfs.js";
 import { takeAll } from "../streams.js";
-import { FILES } from "./layer.js";
 
 const LOG_MODE = 0o640;
 
@@ -43,7 +43,7 @@ const isFull = (error: unknown): boolean =>
 
 async function dropAll(spec: ContainerSpec, helper: Helper): Promise<void> {
   const { dir, comingLog } = containerPaths(spec.name);
-  const none = FILES.map((tree) => `D${tree}\0`);
+  const none = filesOf(spec).map((tree) => `D${tree}\0`);
   await helper.incomingFiles(dir, Buffer.from(none.join("")), "before");
   await rm(comingLog, { force: true });
 }

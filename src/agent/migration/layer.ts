@@ -8,6 +8,7 @@ import { toMwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult } from "../../protocol/agent.js";
 import type { ContainerSpec } from "../../protocol/container.js";
 import type { LayerParts } from "../../protocol/layer.js";
+import { filesOf } from "../containers/volumes.js";
 import { exists } from "../files.js";
 import { log, timed } from "../log.js";
 import { MemoryFile } from "../memory-files.js";
@@ -26,9 +27,6 @@ const FEW_FILES = 64;
 const FEW_BYTES = 128 * 1024;
 const READ_BYTES = 256 * 1024;
 
-/** Where a container's own files are, below its directory. */
-export const FILES = ["upper"];
-
 /** What waits for one migration. */
 class Layer {
   readonly #files: WatchedFiles;
@@ -39,7 +37,7 @@ class Layer {
 
   constructor(spec: ContainerSpec) {
     const { dir, cgroup, merged } = containerPaths(spec.name);
-    this.#files = { dir, cgroup, root: merged, trees: FILES };
+    this.#files = { dir, cgroup, root: merged, trees: filesOf(spec) };
     this.#watch = new LayerWatch(this.#files);
     this.#archive = new LayerArchive(dir, "still");
   }
@@ -108,7 +106,7 @@ class Layer {
 /** Bytes of a container's own files, and what of them cannot be moved. */
 export async function lookAtFiles(spec: ContainerSpec): Promise<{ bytes: number; unsupported: string[] }> {
   const { dir } = containerPaths(spec.name);
-  const lines = (await mustRun([HELPER, "layer-look", dir, ...FILES])).trimEnd().split("\n");
+  const lines = (await mustRun([HELPER, "layer-look", dir, ...filesOf(spec)])).trimEnd().split("\n");
   const [bytes] = (lines.pop() ?? "").split(" ");
   // As the container sees it.
   const named = lines.map((line) => `file ${line.replace(/^upper(?=\/)/, "")}`);

@@ -108,7 +108,7 @@ export async function retireSource(params: AgentParams<"source.retire">, tools: 
     log("warn", `${record.id}: ${String(error)}; the container is killed without it`),
   );
   if ((await exists(dir)) && (await heldBy(record.name)) === record.id) {
-    await destroyContainer(record.name, tools.helper);
+    await destroyContainer(record.name, tools.helper, "go");
   }
   await saveRecord({ ...record, step: "retired" });
   await clearFiles(record.id, tools.helper);

@@ -36,6 +36,7 @@ import { mustBeFree } from "./inspect.js";
 import { knowLarge, sendLayer, startLayer } from "./layer.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
+import { writeOutShared } from "./shared-files.js";
 import { silence } from "./silence.js";
 import { releaseSource } from "./source-end.js";
 import { stageable } from "./stageable.js";
@@ -274,6 +275,7 @@ export async function layer(
   const { name } = await sourceRecord(params.migration, ...steps);
   const spec = await loadSpec(name);
   if (params.pass !== "first") await flushLog(name);
+  await writeOutShared(spec);
   return sendLayer(params, spec, context);
 }
 

@@ -117,7 +117,7 @@ async function descriptorsOf(pid: number): Promise<{ found: string[]; sockets: M
 }
 
 /** Empty for a descriptor that was closed meanwhile: it is not in use. */
-function linkTarget(link: string): string {
+export function linkTarget(link: string): string {
   try {
     return readlinkSync(link);
   } catch {

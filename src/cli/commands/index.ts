@@ -16,6 +16,7 @@ import { registerRecover } from "./recover.js";
 import { registerRm } from "./rm.js";
 import { registerRun } from "./run.js";
 import { registerVm } from "./vm.js";
+import { registerVolume } from "./volume.js";
 import { registerWait } from "./wait.js";
 
 export const commands: readonly Register[] = [
@@ -27,6 +28,7 @@ export const commands: readonly Register[] = [
   registerExec,
   registerLogs,
   registerRm,
+  registerVolume,
   registerMigrate,
   registerWait,
   registerCancel,

@@ -60,6 +60,7 @@ export function psEntry({ vm, container }: ContainerListing) {
     mac: spec.network.mac,
     hostname: spec.hostname,
     rootfs: spec.rootfs,
+    volumes: spec.volumes ?? [],
     created_at: spec.createdAt,
   };
 }

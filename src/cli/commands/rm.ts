@@ -6,12 +6,16 @@ export const registerRm: Register = (program, session) => {
   withJson(program.command("rm").description("remove containers"))
     .argument("<name...>", "containers: names or unique id prefixes")
     .option("-f, --force", "end running ones")
-    .action(async (names: string[], options: { readonly force?: true }) => {
+    .option("--volumes", "with their named volumes, which else stay in the VM")
+    .action(async (names: string[], options: { readonly force?: true; readonly volumes?: true }) => {
       const daemon = await session.daemon();
       const removed: string[] = [];
       for (const name of names) {
         try {
-          const full = await daemon.remove(name, { force: options.force === true });
+          const full = await daemon.remove(name, {
+            force: options.force === true,
+            volumes: options.volumes === true,
+          });
           removed.push(full);
           if (!session.json) session.print(full);
         } catch (error) {

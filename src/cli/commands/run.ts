@@ -2,8 +2,10 @@
 import path from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { RunSource } from "../../protocol/api.js";
+import type { Volume } from "../../protocol/container.js";
 import { collectEnv, parseIpv4, parseIpv6, parseMac, parseName, parseSize } from "../parse.js";
 import { type Register, withJson } from "../session.js";
+import { collectVolumes } from "../volume-option.js";
 import { psEntry } from "./ps.js";
 
 interface RunOptions {
@@ -20,6 +22,7 @@ interface RunOptions {
   readonly ip6?: string;
   readonly mac?: string;
   readonly hostname?: string;
+  readonly volume?: readonly Volume[];
 }
 
 export const registerRun: Register = (program, session) => {
@@ -48,6 +51,11 @@ export const registerRun: Register = (program, session) => {
     )
     .option("--mac <address>", "MAC address (default: made from the address)", parseMac)
     .option("--hostname <name>", "host name (default: the container's name)", parseName)
+    .option(
+      "-v, --volume <volume>",
+      "NAME:/path[:ro], which moves with it, or /path/in/vm:/path:shared[,ro], which all VMs have; may be repeated",
+      collectVolumes,
+    )
     .argument("[command...]", "command and its arguments, after --")
     .action(async (command: string[], options: RunOptions) => {
       const source = sourceOf(command, options, session.io.cwd);
@@ -65,6 +73,7 @@ export const registerRun: Register = (program, session) => {
             ipv6: options.ip6 ?? null,
             mac: options.mac ?? null,
             hostname: options.hostname ?? null,
+            volumes: [...(options.volume ?? [])],
           },
           signal,
         ),

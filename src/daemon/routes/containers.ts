@@ -26,8 +26,8 @@ export function containerRoutes({ containers, runs }: Services): Hono {
     return reply(c, ContainerListingSchema, await runs.run(request, c.req.raw.signal));
   });
   app.delete("/:name", async (c) => {
-    const force = c.req.query("force") === "true";
-    const name = await containers.remove(c.req.param("name"), { force }, c.req.raw.signal);
+    const options = { force: c.req.query("force") === "true", volumes: c.req.query("volumes") === "true" };
+    const name = await containers.remove(c.req.param("name"), options, c.req.raw.signal);
     return reply(c, ContainerRemovedSchema, { name });
   });
   app.post("/:name/exec", async (c) => {

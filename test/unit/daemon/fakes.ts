@@ -17,7 +17,7 @@ import type { CallOptions } from "../../../src/migration/ports.js";
 import { daemonSocket, type Environment, historyDir } from "../../../src/paths.js";
 import type { AgentMethod, AgentParams } from "../../../src/protocol/agent.js";
 import type { MigrationPlan, MigrationRecord, RecoveryAction } from "../../../src/protocol/api.js";
-import type { ContainerSpec, ContainerState } from "../../../src/protocol/container.js";
+import type { ContainerSpec, ContainerState, VolumeState } from "../../../src/protocol/container.js";
 import type {
   MigrationEvent,
   MigrationReport,
@@ -63,6 +63,7 @@ const endpointOf = (name: string, index: number): VmEndpoint => ({
 /** A guest: its containers, and what was asked of it. */
 export class FakeGuest {
   readonly containers: ContainerState[] = [];
+  readonly volumes: VolumeState[] = [];
   readonly rootfs = new Set<string>();
   readonly calls: { method: AgentMethod; params: unknown }[] = [];
   uploaded = 0;
@@ -85,6 +86,10 @@ export class FakeGuest {
         return info;
       case "container.list":
         return { containers: this.containers };
+      case "volume.list":
+        return { volumes: this.volumes };
+      case "volume.remove":
+        return {};
       case "rootfs.has":
         return { present: this.rootfs.has((params as AgentParams<"rootfs.has">).digest) };
       case "rootfs.put":

@@ -6,7 +6,7 @@ import type { AgentCaller, MigrationVm, MigrationWorld } from "../../../src/migr
 import { preflight, Refusal } from "../../../src/migration/preflight.js";
 import { versionAtLeast } from "../../../src/migration/versions.js";
 import type { AgentMethod, AgentResult } from "../../../src/protocol/agent.js";
-import type { ContainerState } from "../../../src/protocol/container.js";
+import type { ContainerState, Volume } from "../../../src/protocol/container.js";
 import type { GuestInfo } from "../../../src/protocol/guest-info.js";
 import type { MigrationRequest } from "../../../src/protocol/migration.js";
 import type { VmHazards } from "../../../src/vm/hazards.js";
@@ -65,6 +65,7 @@ interface Guest {
   library?: boolean;
   containers?: ContainerState[] | "silent";
   usage?: Partial<AgentResult<"source.inspect">>;
+  volumes?: Volume[];
   agent?: "gone";
   hazards?: Partial<VmHazards>;
 }
@@ -80,7 +81,11 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
         if (method === "info") return { ...info, ...guest.info };
         if (method !== "source.inspect") throw new Error(`preflight asked for ${method}`);
         return {
-          spec: { name: "web", network: { ipv6: { address: "fd6d:7761:7270::100", prefixLength: 64 } } },
+          spec: {
+            name: "web",
+            network: { ipv6: { address: "fd6d:7761:7270::100", prefixLength: 64 } },
+            volumes: guest.volumes ?? [],
+          },
           tasks: [{ pid: 7, nsPid: 1 }],
           anonymousBytes: 64 * MIB,
           hugeBytes: 0,
