@@ -19,6 +19,7 @@ const applets = [
   "mkdir",
   "rm",
   "touch",
+  "diff",
 ];
 
 /** Makes the tree in `directory`, which must not exist. `make workloads` must have run. */
