@@ -1,5 +1,6 @@
 /** Commands of the guest, each with a time limit. */
 import { spawn } from "node:child_process";
+import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ErrorCode, MwarpError } from "../errors.js";
 
@@ -19,8 +20,8 @@ const COMMAND_TIMEOUT_MS = 30_000;
 const DETAIL_LINES = 20;
 
 /** Exit code as a shell gives it: 128 + signal for a killed process. */
-export const shellCode = (code: number | null, signal: string | null): number =>
-  code ?? 128 + (signal === "SIGKILL" ? 9 : signal === "SIGTERM" ? 15 : 1);
+export const shellCode = (code: number | null, signal: NodeJS.Signals | null): number =>
+  code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
 
 /** SIGKILL to a process, or (negative) to a process group; one that is gone is no error. */
 export function kill(pid: number): void {
