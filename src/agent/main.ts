@@ -2,8 +2,8 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { encodeMarker, NONCE_BYTES, SYNC_ACK } from "../protocol/frame.js";
+import { Keeper } from "./containers/keeper.js";
 import { writeCriuConf } from "./criu-conf.js";
-import { watchExits } from "./exits.js";
 import { Helper } from "./helper.js";
 import { Hooks } from "./hooks.js";
 import { AGENT_VERSION, warmUp } from "./info.js";
@@ -48,10 +48,13 @@ async function main(): Promise<void> {
   const hooks = new Hooks();
   await hooks.listen();
   const port = new Port();
-  const session = new Session(createHandlers({ helper, hooks }), (bytes) => port.write(bytes));
+  const keeper = new Keeper(helper, (name, exitCode) =>
+    session.event({ event: "containerExited", name, exitCode }),
+  );
+  const session = new Session(createHandlers({ helper, hooks, keeper }), (bytes) => port.write(bytes));
   port.onData = (bytes) => session.receive(bytes);
   onLog((level, message) => session.event({ event: "log", level, message }));
-  watchExits((name, exitCode) => session.event({ event: "containerExited", name, exitCode }));
+  keeper.start();
   // A host that spoke with the agent before this one learns that it must begin anew.
   port.onOpen = () => void port.write(encodeMarker(SYNC_ACK, randomBytes(NONCE_BYTES)));
   port.start();

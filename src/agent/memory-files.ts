@@ -48,6 +48,17 @@ export async function regularFiles(dir: string): Promise<string[]> {
   return entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
 }
 
+/** Names of the directories in a directory, which need not be there. */
+export async function directories(dir: string): Promise<string[]> {
+  try {
+    const entries = readdirSync(dir, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    throw error;
+  }
+}
+
 /** An open file. */
 export class MemoryFile implements Disposable {
   readonly #fd: number;

@@ -2,6 +2,7 @@
 import type { AgentMethod, AgentParams, AgentResult } from "../protocol/agent.js";
 import { removeContainer, runContainer } from "./containers/lifecycle.js";
 import { containerLogs } from "./containers/logs.js";
+import { startContainer, stopContainer } from "./containers/restart.js";
 import { listContainers } from "./containers/store.js";
 import { directoryToken, listVolumes, removeVolume } from "./containers/volumes.js";
 import { containerExec, guestExec } from "./exec.js";
@@ -15,9 +16,9 @@ import { preDump } from "./migration/pre-dump.js";
 import * as source from "./migration/source.js";
 import * as sourceEnd from "./migration/source-end.js";
 import { endForgottenDumps } from "./migration/stand-by.js";
-import { Turns } from "./migration/turns.js";
 import { rootfsHas, rootfsPut } from "./rootfs.js";
 import type { DownStream, UpStream } from "./streams.js";
+import { Turns } from "./turns.js";
 
 /** What a handler has besides its parameters. `signal` ends when the host cancels or connects anew. */
 export interface RequestContext {
@@ -36,7 +37,7 @@ interface OfMigration {
 
 export function createHandlers(tools: source.Tools): Handlers {
   const turns = new Turns();
-  const { helper } = tools;
+  const { helper, keeper } = tools;
 
   /** A step that waits for its turn and stops when the host hangs up. */
   const step =
@@ -56,20 +57,23 @@ export function createHandlers(tools: source.Tools): Handlers {
     "guest.exec": guestExec,
     "rootfs.has": (params) => rootfsHas(params),
     "rootfs.put": rootfsPut,
-    "container.run": ({ spec }) => runContainer(spec, helper),
+    "container.run": ({ spec }) => keeper.exclusive(spec.name, () => runContainer(spec, helper)),
     "container.list": async () => ({ containers: await listContainers() }),
     "container.exec": containerExec,
     "container.logs": containerLogs,
-    "container.remove": async (params) => {
-      await removeContainer(params, helper);
-      await endForgottenDumps(params.name);
-      return {};
-    },
+    "container.stop": (params) => keeper.exclusive(params.name, () => stopContainer(params)),
+    "container.start": (params) => keeper.exclusive(params.name, () => startContainer(params, helper)),
+    "container.remove": (params) =>
+      keeper.exclusive(params.name, async () => {
+        await removeContainer(params, helper);
+        await endForgottenDumps(params.name);
+        return {};
+      }),
     "volume.list": () => listVolumes(),
     "volume.remove": (params) => removeVolume(params),
     "directory.token": (params) => directoryToken(params),
     "source.inspect": (params) => inspect(params, helper),
-    "source.prepare": step((params) => source.prepare(params)),
+    "source.prepare": step((params) => keeper.exclusive(params.name, () => source.prepare(params))),
     "source.preDump": step((params, { signal }) => preDump(params, signal)),
     "source.stageable": (params) => source.stageableMemory(params, tools),
     "source.standBy": step((params, { signal }) => source.standBy(params, signal, tools)),

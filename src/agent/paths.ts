@@ -45,11 +45,21 @@ export interface ContainerPaths {
   readonly exit: string;
   /** Names the migration that has the container; absent otherwise. */
   readonly held: string;
+  /** Names the migration that prepares to move the container, or has just moved it; absent otherwise. */
+  readonly moving: string;
+  /** How often it was started, and where its restart policy stands (containers/life.ts). */
+  readonly life: string;
+  /** What its health checks have found (containers/health.ts). */
+  readonly health: string;
+  /** When it was frozen, by this VM's clock; moves along, so that the other side knows how old the times in those two are. */
+  readonly frozenAt: string;
   /** There once the shim has put into the log what it was asked to. */
   readonly flushed: string;
   /** Files of the shim's current run. */
   readonly job: string;
   readonly cgroup: string;
+  /** Group within that, for a health check and whatever it starts. There while one runs. */
+  readonly checkCgroup: string;
   readonly netns: string;
   readonly netnsName: string;
 }
@@ -72,13 +82,21 @@ export function containerPaths(name: string): ContainerPaths {
     pid: join(dir, "pid"),
     exit: join(dir, "exit"),
     held: join(dir, "held"),
+    moving: join(dir, "moving"),
+    life: join(dir, "life.json"),
+    health: join(dir, "health.json"),
+    frozenAt: join(dir, "frozen-at"),
     flushed: join(dir, "flushed"),
     job: join(dir, "job"),
     cgroup: join("/sys/fs/cgroup", cgroupsPath(name)),
+    checkCgroup: join("/sys/fs/cgroup", cgroupsPath(name), CHECK_GROUP),
     netns: join("/run/netns", netnsName),
     netnsName,
   };
 }
+
+/** Name of the group that a health check runs in, within the container's. */
+export const CHECK_GROUP = "mwarp-check";
 
 /** The container's cgroup, as the OCI configuration names it. */
 export const cgroupsPath = (name: string): string => `/mwarp/${name}`;

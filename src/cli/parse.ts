@@ -1,6 +1,8 @@
 /** Values people type. Every parser throws commander's InvalidArgumentError: exit status 2 and the option's name. */
+import { constants } from "node:os";
 import { InvalidArgumentError } from "commander";
 import { canonicalIpv6 } from "../protocol/ip-address.js";
+import type { RestartPolicy } from "../protocol/restart.js";
 
 const powers: Readonly<Record<string, number>> = { "": 0, k: 1, m: 2, g: 3, t: 4 };
 /** Longest name of a container or VM; it becomes a host name. */
@@ -43,6 +45,33 @@ export function parseDuration(text: string): number {
   const ms = match === null ? Number.NaN : Math.round(Number(match[1]) * scale);
   if (!(ms > 0)) throw new InvalidArgumentError("Not a length of time; write 30s, 500ms or 2m.");
   return ms;
+}
+
+/** The same, or 0 for none. */
+export const parseDurationOrNone = (text: string): number =>
+  /^0(ms|s|m|h)?$/.test(text) ? 0 : parseDuration(text);
+
+/** no, on-failure, on-failure:N, always or unless-stopped. */
+export function parseRestart(text: string): RestartPolicy {
+  const [name, most, ...more] = text.split(":");
+  if (more.length === 0 && name === "on-failure") {
+    if (most === undefined) return { name, most: null };
+    if (/^[1-9]\d{0,8}$/.test(most)) return { name, most: Number(most) };
+  }
+  if (most === undefined && (name === "no" || name === "always" || name === "unless-stopped"))
+    return { name };
+  throw new InvalidArgumentError("Write no, on-failure, on-failure:N (N from 1), always or unless-stopped.");
+}
+
+/** A signal's name, with or without SIG, or its number: "SIGTERM". */
+export function parseSignal(text: string): string {
+  const upper = text.toUpperCase();
+  const names = Object.entries(constants.signals);
+  const found = names.find(
+    ([name, number]) => name === upper || name === `SIG${upper}` || String(number) === text,
+  );
+  if (found === undefined) throw new InvalidArgumentError("Not a signal; write SIGTERM, TERM or 15.");
+  return found[0];
 }
 
 /** One `K=V`, collected over repeated options. */

@@ -1,6 +1,9 @@
 /** What the daemon needs to make a container, in one object. */
 import { MwarpError } from "../errors.js";
 import type { ContainerSpec, NetworkIdentity, Volume } from "../protocol/container.js";
+import type { HealthWish } from "../protocol/health.js";
+import type { RestartPolicy } from "../protocol/restart.js";
+import { healthCheck } from "./health.js";
 import { type ImageProcess, mergeEnv } from "./image/config.js";
 import { type UnpackedImage, unpackImage, type WantedImage } from "./image/unpack.js";
 import { allocateNetwork, type WantedIdentity } from "./network.js";
@@ -25,6 +28,8 @@ export interface SpecFacts {
   /** What an image says of its process; null for the other sources. */
   readonly image: ImageProcess | null;
   readonly volumes: readonly Volume[];
+  readonly restart: RestartPolicy;
+  readonly health: HealthWish;
 }
 
 export interface ContainerBuilder {
@@ -43,10 +48,20 @@ export function createContainerBuilder(store: string): ContainerBuilder {
   return {
     archive: (directory, signal) => archiveRootfs(directory, store, signal),
     unpack: (image, signal) => unpackImage(image, store, signal),
-    spec: ({ name, id, rootfs, network, hostname, createdAt, ...facts }) => {
+    spec: ({ name, id, rootfs, network, hostname, createdAt, restart, health, ...facts }) => {
       checkVolumes(facts.volumes);
-      const oci = ociConfig({ hostname, ...facts });
-      return { name, id, rootfs, network, hostname, oci, volumes: [...facts.volumes], createdAt };
+      return {
+        name,
+        id,
+        rootfs,
+        network,
+        hostname,
+        oci: ociConfig({ hostname, ...facts }),
+        volumes: [...facts.volumes],
+        createdAt,
+        restart,
+        health: healthCheck(health, null),
+      };
     },
     network: (taken, { ipv4, ipv6, mac }) => allocateNetwork(taken, { ipv4, ipv6, mac }),
   };

@@ -7,6 +7,7 @@ import { isMwarpError, MwarpError } from "../errors.js";
 import * as api from "../protocol/api.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import { decodeLines, encodeLine } from "../protocol/ndjson.js";
+import type { StopRequest } from "../protocol/restart.js";
 
 interface Call {
   readonly method: "GET" | "POST" | "DELETE";
@@ -85,6 +86,18 @@ export class DaemonClient {
     const path = `/v1/containers/${encodeURIComponent(name)}/logs?${query}`;
     for await (const event of this.#stream(api.LogEventSchema, { method: "GET", path, signal }))
       if (event.event === "line") yield event.entry;
+  }
+
+  /** Ends a container; resolves with its full name and exit code. */
+  stop(name: string, request: StopRequest, signal?: AbortSignal): Promise<api.ContainerStopped> {
+    const path = `/v1/containers/${encodeURIComponent(name)}/stop`;
+    return this.#json(api.ContainerStoppedSchema, { method: "POST", path, body: request, signal });
+  }
+
+  /** Starts a container that has ended. */
+  start(name: string, signal?: AbortSignal): Promise<api.ContainerListing> {
+    const path = `/v1/containers/${encodeURIComponent(name)}/start`;
+    return this.#json(api.ContainerListingSchema, { method: "POST", path, signal });
   }
 
   /** Removes a container and returns its full name. */

@@ -1,7 +1,15 @@
 /** Containers on all VMs: list, find, exec, logs, remove. Making one is in run.ts. */
 import { isMwarpError, MwarpError } from "../errors.js";
-import type { ContainerList, ContainerListing, ExecEvent, ExecRequest, LogEvent } from "../protocol/api.js";
+import type {
+  ContainerList,
+  ContainerListing,
+  ContainerStopped,
+  ExecEvent,
+  ExecRequest,
+  LogEvent,
+} from "../protocol/api.js";
 import { splitLines } from "../protocol/ndjson.js";
+import type { StopRequest } from "../protocol/restart.js";
 import { errorBody } from "./errors.js";
 import { type ExecCall, NO_TIMEOUT_MS, streamExec } from "./exec.js";
 import type { ContainerLocks } from "./locks.js";
@@ -12,6 +20,8 @@ import { pick } from "./resolve.js";
 
 /** How long a container's end may take, ms: SIGTERM, ten seconds, SIGKILL, and clearing up. */
 const REMOVE_TIMEOUT_MS = 30_000;
+/** What is left of it is cleared first. */
+const START_TIMEOUT_MS = 90_000;
 
 type ContainerPorts = Pick<DaemonPorts, "vms" | "inspector" | "agents" | "limits">;
 
@@ -96,7 +106,7 @@ export class ContainerService {
   async exec(wanted: string, request: ExecRequest, call: ExecCall): Promise<AsyncGenerator<ExecEvent, void>> {
     const { vm, container } = await this.find(wanted, call.signal);
     const name = container.spec.name;
-    if (container.status === "stopped" || container.status === "created")
+    if (!["running", "paused"].includes(container.status))
       throw new MwarpError("MWARP_E_NOT_RUNNING", `container "${name}" is ${container.status}`, {
         hint: `Look at what it said: mwarp logs ${name}`,
       });
@@ -130,6 +140,26 @@ export class ContainerService {
     return logEvents(bytes, stop);
   }
 
+  /** Ends it; its policy does not start it again. @throws MWARP_E_BUSY while a migration has it; MWARP_E_USAGE for no signal */
+  async stop(wanted: string, request: StopRequest, signal: AbortSignal): Promise<ContainerStopped> {
+    const { vm, container } = await this.find(wanted, signal);
+    const { name } = container.spec;
+    using _lock = this.#locks.take(name, { what: "stop" });
+    const agent = await this.#ports.agents.agent(vm, signal);
+    const timeoutMs = request.graceMs + REMOVE_TIMEOUT_MS;
+    return { name, ...(await agent.call("container.stop", { name, ...request }, { signal, timeoutMs })) };
+  }
+
+  /** Starts one that has ended, with the files that it has. @throws MWARP_E_BUSY while a migration has it; MWARP_E_RUNTIME */
+  async start(wanted: string, signal: AbortSignal): Promise<ContainerListing> {
+    const { vm, container } = await this.find(wanted, signal);
+    const { name } = container.spec;
+    using _lock = this.#locks.take(name, { what: "start" });
+    const agent = await this.#ports.agents.agent(vm, signal);
+    await agent.call("container.start", { name }, { signal, timeoutMs: START_TIMEOUT_MS });
+    return this.find(wanted, signal);
+  }
+
   /** @throws MWARP_E_BUSY, MWARP_E_RUNTIME when it runs and `force` is not set */
   async remove(
     wanted: string,
@@ -139,7 +169,7 @@ export class ContainerService {
     const { vm, container } = await this.find(wanted, signal);
     const name = container.spec.name;
     using _lock = this.#locks.take(name, { what: "rm" });
-    if (!options.force && (container.status === "running" || container.status === "paused"))
+    if (!options.force && ["running", "paused", "restarting"].includes(container.status))
       throw new MwarpError("MWARP_E_BUSY", `container "${name}" is ${container.status} on ${vm}`, {
         hint: `To end it and remove it: mwarp rm -f ${name}`,
       });
@@ -170,7 +200,7 @@ function claimsOf(
 }
 
 const rank = ({ container }: ContainerListing): number =>
-  ["running", "paused", "created", "stopped"].indexOf(container.status);
+  ["running", "paused", "restarting", "created", "stopped"].indexOf(container.status);
 
 async function* logEvents(
   bytes: AsyncIterable<Uint8Array>,

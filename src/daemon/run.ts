@@ -10,6 +10,7 @@ import { isMwarpError, MwarpError } from "../errors.js";
 import { deliverRootfs } from "../migration/rootfs.js";
 import type { ContainerListing, RunRequest, RunSource } from "../protocol/api.js";
 import { type ContainerSpec, type NetworkIdentity, namedVolumes } from "../protocol/container.js";
+import { NEVER_RESTARTED } from "../protocol/restart.js";
 import type { ContainerService } from "./containers.js";
 import type { ContainerLocks } from "./locks.js";
 import type { DaemonPorts, GuestAgent } from "./ports.js";
@@ -73,6 +74,8 @@ export class RunService {
         bundleConfig: config,
         image,
         volumes: request.volumes ?? [],
+        restart: request.restart,
+        health: request.health,
       });
       return await this.#start(agent, request.vm, spec, signal);
     } finally {
@@ -141,7 +144,17 @@ export class RunService {
       const { pid } = await agent.call("container.run", { spec }, { signal, timeoutMs: START_TIMEOUT_MS });
       return {
         vm,
-        container: { spec, status: "running", pid, memoryBytes: 0, exitCode: null, held: null },
+        container: {
+          spec,
+          status: "running",
+          pid,
+          memoryBytes: 0,
+          exitCode: null,
+          outOfMemory: false,
+          held: null,
+          restart: NEVER_RESTARTED,
+          health: spec.health === null ? null : { status: "starting", failingStreak: 0, results: [] },
+        },
       };
     } catch (error) {
       // By id: a container of that name that was there before is somebody else's.

@@ -264,6 +264,12 @@ async function findNames(
         code: "MWARP_E_BUSY",
         message: `${request.container} is held by migration ${found.container.held}`,
       });
+    } else if (found.container.status === "restarting") {
+      reasons.push({
+        code: "MWARP_E_NOT_RUNNING",
+        message: `${request.container} has ended with ${found.container.exitCode ?? "an error"}, and waits to be started again`,
+        hint: "Migrate it once it runs. `mwarp start` starts it now.",
+      });
     } else if (found.container.status !== "running") {
       reasons.push({
         code: "MWARP_E_NOT_RUNNING",

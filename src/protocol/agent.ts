@@ -24,6 +24,7 @@ import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./contain
 import { GuestInfoSchema } from "./guest-info.js";
 import { HeldFileSchema, ImageFileSchema } from "./images.js";
 import { LinkPathsSchema, LinksSchema } from "./links.js";
+import { StoppedSchema, StopSchema } from "./restart.js";
 import { StagedMappingsSchema } from "./stage.js";
 
 export const AGENT_PROTOCOL_VERSION = 14;
@@ -150,6 +151,10 @@ export const agentMethods = {
     z.object({ name: NameSchema, follow: z.boolean(), tail: z.nullable(uint) }),
     empty,
   ),
+  /** It is not started again by its policy then. */
+  "container.stop": method("none", z.extend(StopSchema, { name: NameSchema }), StoppedSchema),
+  /** Starts one that has ended with the files that it has, and counts restarts from 0. One that runs is left as it is. */
+  "container.start": method("none", z.object({ name: NameSchema }), z.object({ pid: uint })),
   /**
    * With `id`, only the container whose spec has it: another one of the same name is `MWARP_E_CONTAINER_UNKNOWN`. Its named volumes stay
    * in the VM unless `volumes` says that they go, too.

@@ -14,6 +14,8 @@
  *     GET    /v1/containers                    ContainerListSchema
  *     POST   /v1/containers                    RunRequestSchema -> ContainerListingSchema
  *     DELETE /v1/containers/:name?force=       ContainerRemovedSchema
+ *     POST   /v1/containers/:name/stop         StopSchema (restart.ts) -> ContainerStoppedSchema
+ *     POST   /v1/containers/:name/start        ContainerListingSchema
  *     POST   /v1/containers/:name/exec         ExecRequestSchema + stdin -> ExecEventSchema*
  *     GET    /v1/containers/:name/logs?follow=&tail=   LogEventSchema*
  *     GET    /v1/migrations                    MigrationListSchema
@@ -28,6 +30,7 @@
 import * as z from "zod/mini";
 import { errorCodes } from "../errors.js";
 import { ContainerStateSchema, NameSchema, VolumeSchema, VolumeStateSchema } from "./container.js";
+import { HealthWishSchema, NO_WISH } from "./health.js";
 import {
   MigrationEventSchema,
   MigrationReportSchema,
@@ -36,6 +39,7 @@ import {
   StrategySchema,
   TableRunSchema,
 } from "./migration.js";
+import { NO_RESTART, RestartPolicySchema } from "./restart.js";
 
 export const API_VERSION = 1;
 
@@ -164,6 +168,8 @@ export const RunRequestSchema = z.object({
   mac: z.nullable(z.string()),
   hostname: z.nullable(z.string()),
   volumes: z.optional(z.array(VolumeSchema)),
+  restart: RestartPolicySchema,
+  health: HealthWishSchema,
 });
 export type RunRequest = z.infer<typeof RunRequestSchema>;
 
@@ -184,6 +190,8 @@ export const plainContainer = (
   ipv6: null,
   mac: null,
   hostname: null,
+  restart: NO_RESTART,
+  health: NO_WISH,
 });
 
 export const VmExecRequestSchema = z.object({ argv });
@@ -193,6 +201,9 @@ export const ExecRequestSchema = z.object({
   cwd: z.nullable(z.string()),
 });
 export type ExecRequest = z.infer<typeof ExecRequestSchema>;
+
+export const ContainerStoppedSchema = z.object({ name: z.string(), exitCode: z.nullable(z.int()) });
+export type ContainerStopped = z.infer<typeof ContainerStoppedSchema>;
 
 export const ContainerRemovedSchema = z.object({ name: z.string() });
 

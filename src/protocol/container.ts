@@ -1,5 +1,7 @@
 /** What a container is to mWarp: the record every part shares. It lies beside the bundle in the guest and moves with the container. */
 import * as z from "zod/mini";
+import { HealthCheckSchema, HealthStateSchema } from "./health.js";
+import { NO_RESTART, RestartPolicySchema, RestartStateSchema } from "./restart.js";
 
 /** Container and VM names: they become path parts, host names and cgroup names. */
 export const NameSchema = z.string().check(z.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/));
@@ -67,10 +69,13 @@ export const ContainerSpecSchema = z.object({
   volumes: z.optional(z.array(VolumeSchema)),
   /** ISO 8601. */
   createdAt: z.string(),
+  /** Records of older versions have neither of these. */
+  restart: z._default(RestartPolicySchema, NO_RESTART),
+  health: z._default(z.nullable(HealthCheckSchema), null),
 });
 export type ContainerSpec = z.infer<typeof ContainerSpecSchema>;
 
-export const ContainerStatusSchema = z.enum(["created", "running", "paused", "stopped"]);
+export const ContainerStatusSchema = z.enum(["created", "running", "paused", "restarting", "stopped"]);
 export type ContainerStatus = z.infer<typeof ContainerStatusSchema>;
 
 /** A named volume in a VM. */
@@ -82,7 +87,10 @@ export const VolumeStateSchema = z.object({
 });
 export type VolumeState = z.infer<typeof VolumeStateSchema>;
 
-/** One container as the agent of its VM sees it. `held` names the migration that has it frozen, or null. */
+/**
+ * One container as the agent of its VM sees it. `held` names the migration that has it frozen, or null. `restarting`: it has ended,
+ * and is going to be started again.
+ */
 export const ContainerStateSchema = z.object({
   spec: ContainerSpecSchema,
   status: ContainerStatusSchema,
@@ -92,6 +100,11 @@ export const ContainerStateSchema = z.object({
   memoryBytes: z.int(),
   /** Exit code of init once stopped, when known. */
   exitCode: z.nullable(z.int()),
+  /** It has ended, and the kernel has killed a process of it for want of memory in this VM. */
+  outOfMemory: z.boolean(),
   held: z.nullable(z.string()),
+  restart: RestartStateSchema,
+  /** Null for a container without a health check. */
+  health: z.nullable(HealthStateSchema),
 });
 export type ContainerState = z.infer<typeof ContainerStateSchema>;

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import type { Task } from "../../protocol/agent.js";
 import { isMissing, readIfThere, readNumber } from "../files.js";
-import { readText, writeFile } from "../memory-files.js";
+import { directories, readText, writeFile } from "../memory-files.js";
+import { CHECK_GROUP } from "../paths.js";
 import { pollUntil } from "../process.js";
 
 const FREEZE_TIMEOUT_MS = 10_000;
@@ -29,8 +30,10 @@ export async function tasksOf(cgroup: string): Promise<Task[]> {
   return tasks.sort((a, b) => a.nsPid - b.nsPid);
 }
 
-/** Groups below a container's own, living or not yet gone: cgroup.stat(Documentation/admin-guide/cgroup-v2.rst). */
+/** Groups below a container's own, at any depth (cgroup.stat, Documentation/admin-guide/cgroup-v2.rst). That of a health check is ours. */
 export async function subgroups(cgroup: string): Promise<number> {
+  const own = (await directories(cgroup)).filter((name) => name !== CHECK_GROUP);
+  if (own.length === 0) return 0;
   const text = (await readIfThere(join(cgroup, "cgroup.stat"))) ?? "";
   return Number(/^nr_descendants (\d+)$/m.exec(text)?.[1] ?? 0);
 }
@@ -98,6 +101,12 @@ export async function memoryBytes(cgroup: string): Promise<number> {
 export async function sharedBytes(cgroup: string): Promise<number> {
   const text = (await readIfThere(join(cgroup, "memory.stat"))) ?? "";
   return Number(/^shmem (\d+)$/m.exec(text)?.[1] ?? 0);
+}
+
+/** How many of its processes the kernel has killed for want of memory (cgroup-v2.rst, memory.events). */
+export async function outOfMemoryKills(cgroup: string): Promise<number> {
+  const text = (await readIfThere(join(cgroup, "memory.events"))) ?? "";
+  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
 }
 
 /** What lies in swap of the container's memory, bytes. 0 on kernels without swap accounting. */

@@ -4,20 +4,25 @@ import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { AgentParams } from "../../protocol/agent.js";
 import type { ContainerSpec } from "../../protocol/container.js";
-import { exists, readIfThere } from "../files.js";
+import { exists, readIfThere, writeAtomic } from "../files.js";
 import type { Helper } from "../helper.js";
-import { jobStatus, startShim } from "../job.js";
+import { endJob, jobStatus, startShim } from "../job.js";
 import { log, timed } from "../log.js";
 import { unmountBelow } from "../mounts.js";
 import { containerPaths, runcStateDir } from "../paths.js";
 import { lastLines, pollUntil, run } from "../process.js";
 import { createBundle, mountRoot } from "./bundle.js";
 import { killAll } from "./cgroup.js";
+import { healthBegins } from "./health.js";
+import { monotonicMs, newLife, saveLife } from "./life.js";
 import { BRIDGE, createNetwork, removeNetwork, vethName } from "./network.js";
+import { shimEnds } from "./shim.js";
 import { claimName, freeName, heldBy, initPid, loadSpec } from "./store.js";
 import { restVolumes, takeVolumes } from "./volumes.js";
 
 const START_TIMEOUT_MS = 60_000;
+/** Exit code of a container that could not be started again. */
+const NOT_STARTED = 127;
 
 /**
  * Makes all but the running process of a container whose name is claimed; the link stays down, the root unmounted.
@@ -33,19 +38,23 @@ export async function createContainer(spec: ContainerSpec, whence: "here" | "els
 export async function destroyContainer(name: string, helper: Helper, volumes: "go" | "stay"): Promise<void> {
   const paths = containerPaths(name);
   const spec = (await exists(paths.spec)) ? await loadSpec(name) : null;
-  await killAll(paths.cgroup);
-  const runcState = runcStateDir(name);
-  if (await exists(runcState)) {
-    await run(["runc", "delete", "-f", name]);
-    // What runc could not remove, a killed restore left: the bind mount of the root, an unreadable state.
-    await unmountBelow(runcState, helper);
-    await rm(runcState, { recursive: true, force: true });
-  }
+  await clearProcesses(name, helper);
   await unmountBelow(paths.dir, helper);
   if (spec) await removeNetwork(spec);
   if (await exists(paths.cgroup)) await rmdir(paths.cgroup);
   if (volumes === "stay") await restVolumes(name);
   await freeName(name);
+}
+
+/** Ends all that runs in a container, and has runc forget it. Its files and its network stay. */
+async function clearProcesses(name: string, helper: Helper): Promise<void> {
+  await killAll(containerPaths(name).cgroup);
+  const runcState = runcStateDir(name);
+  if (!(await exists(runcState))) return;
+  await run(["runc", "delete", "-f", name]);
+  // What runc could not remove, a killed restore left: the bind mount of the root, an unreadable state.
+  await unmountBelow(runcState, helper);
+  await rm(runcState, { recursive: true, force: true });
 }
 
 /** Arguments of runc that end in a running container, with the log file that keeps its own messages. */
@@ -62,11 +71,38 @@ export async function runContainer(spec: ContainerSpec, helper: Helper): Promise
     await createContainer(spec, "here");
     await mountRoot(spec, helper);
     await helper.openFence(vethName(spec), BRIDGE);
-    return { pid: await timed(`start of ${spec.name}`, () => start(spec)) };
+    // On file before there is anything to check, so that an agent that is killed meanwhile leaves no container that nobody checks.
+    await healthBegins(spec);
+    const pid = await timed(`start of ${spec.name}`, () => start(spec));
+    await saveLife(spec.name, newLife(monotonicMs()));
+    await healthBegins(spec);
+    return { pid };
   } catch (error) {
     await destroyContainer(spec.name, helper, "stay").catch((cleanup: unknown) =>
       log("error", `${spec.name}: left behind: ${String(cleanup)}`),
     );
+    throw error;
+  }
+}
+
+/**
+ * Starts a container that has ended, with the files that it has. Its network is made anew: what it had set there it sets again.
+ * `MWARP_E_RUNTIME` when runc cannot; it has ended with exit code 127 then, as where a shell finds no command.
+ */
+export async function startAgain(spec: ContainerSpec, helper: Helper): Promise<{ pid: number }> {
+  const { pid, exit, job } = containerPaths(spec.name);
+  // One that an agent before this one began to start, and did not live to see.
+  await endJob(job);
+  await clearProcesses(spec.name, helper);
+  await shimEnds(job);
+  await removeNetwork(spec);
+  for (const stale of [pid, exit]) await rm(stale, { force: true });
+  try {
+    await createNetwork(spec);
+    await helper.openFence(vethName(spec), BRIDGE);
+    return { pid: await timed(`restart of ${spec.name}`, () => start(spec)) };
+  } catch (error) {
+    await writeAtomic(exit, `${NOT_STARTED}\n`);
     throw error;
   }
 }

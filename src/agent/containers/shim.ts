@@ -1,7 +1,8 @@
 /** The process that keeps a container's output and exit code (native/guest/shim.c), seen from the agent. */
 import { constants } from "node:os";
+import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
-import { exists, isMissing, readIfThere } from "../files.js";
+import { exists, isMissing, readIfThere, readNumber } from "../files.js";
 import { log } from "../log.js";
 import { remove } from "../memory-files.js";
 import { containerPaths, HELPER } from "../paths.js";
@@ -9,6 +10,7 @@ import { pollUntil } from "../process.js";
 import { initPid } from "./store.js";
 
 const FLUSH_TIMEOUT_MS = 10_000;
+const END_TIMEOUT_MS = 10_000;
 
 /** It is the parent of the container's first process, whichever agent or migration started it. Null when there is none. */
 async function shimPid(name: string): Promise<number | null> {
@@ -51,4 +53,22 @@ export async function flushLog(name: string): Promise<void> {
     timeoutMs: FLUSH_TIMEOUT_MS,
     everyMs: 1,
   });
+}
+
+/**
+ * Waits for the end of the shim that started a container here: it has still to write down the exit code, which must not come to lie
+ * beside a container that was started again. `MWARP_E_TIMEOUT` when it goes on.
+ */
+export async function shimEnds(job: string): Promise<void> {
+  await pollUntil(
+    `the end of the shim of ${job}`,
+    async () => {
+      const pid = await readNumber(join(job, "pid"));
+      const command = (await readIfThere(`/proc/${pid}/cmdline`)) ?? "";
+      return pid !== null && command.startsWith(`${HELPER}\0shim\0`) && command.includes(`\0${job}\0`)
+        ? null
+        : true;
+    },
+    { timeoutMs: END_TIMEOUT_MS, everyMs: 5 },
+  );
 }

@@ -1,6 +1,7 @@
 /** Containers of this guest, as their files say: nothing is kept in the agent's memory. */
 import { chmod, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { isMwarpError, MwarpError } from "../../errors.js";
 import {
   type ContainerSpec,
@@ -10,7 +11,13 @@ import {
 } from "../../protocol/container.js";
 import { exists, isMissing, readIfThere, readNumber, writeAtomic } from "../files.js";
 import { CONTAINERS_DIR, containerPaths, STAGING_DIR } from "../paths.js";
-import { isFrozen, memoryBytes } from "./cgroup.js";
+import { isFrozen, memoryBytes, outOfMemoryKills } from "./cgroup.js";
+import { HealthFileSchema } from "./health-state.js";
+import { type Life, loadLife, monotonicMs, readState } from "./life.js";
+import { wantsRestart } from "./restart-policy.js";
+
+const EXIT_LOOKS = 10;
+const EXIT_LOOK_MS = 20;
 
 /** The record of a container. `MWARP_E_CONTAINER_UNKNOWN` when there is none of that name. */
 export async function loadSpec(name: string): Promise<ContainerSpec> {
@@ -85,16 +92,56 @@ export async function initPid(name: string): Promise<number | null> {
 
 export async function containerState(name: string): Promise<ContainerState> {
   const paths = containerPaths(name);
-  const [spec, pid, exitCode, held] = await Promise.all([
+  const [spec, pid, held, life, memory] = await Promise.all([
     loadSpec(name),
     initPid(name),
-    readNumber(paths.exit),
     heldBy(name),
+    loadLife(name),
+    memoryBytes(paths.cgroup),
   ]);
+  const exitCode = pid === null ? await exitCodeOf(name) : null;
   const started = pid !== null || exitCode !== null || (await exists(paths.pid));
   let status: ContainerStatus = started ? "stopped" : "created";
   if (pid !== null) status = (await isFrozen(paths.cgroup)) ? "paused" : "running";
-  return { spec, status, pid, memoryBytes: await memoryBytes(paths.cgroup), exitCode, held };
+  else if (held === null && comesBack(spec, life, exitCode)) status = "restarting";
+  const over = pid === null && exitCode !== null;
+  const dueInMs = life.dueAt === null ? null : Math.max(0, Math.round(life.dueAt - monotonicMs()));
+  return {
+    spec,
+    status,
+    pid,
+    memoryBytes: memory,
+    exitCode,
+    outOfMemory: over && (await outOfMemoryKills(paths.cgroup)) > 0,
+    held,
+    restart: { count: life.count, dueInMs, error: life.error },
+    health: await healthOf(spec),
+  };
+}
+
+/** Of one that does not run. Its shim sees its end a moment before it has written it down. Null when it never ran, or lost its shim. */
+async function exitCodeOf(name: string): Promise<number | null> {
+  const { exit, pid } = containerPaths(name);
+  for (let looks = 0; ; looks++) {
+    const exitCode = await readNumber(exit);
+    if (exitCode !== null || looks === EXIT_LOOKS || !(await exists(pid))) return exitCode;
+    await sleep(EXIT_LOOK_MS);
+  }
+}
+
+/** Whether one that does not run is going to be started again, or is being started. */
+function comesBack({ restart }: ContainerSpec, life: Life, exitCode: number | null): boolean {
+  if (life.phase === "starting") return true;
+  if (life.phase === "ended") return life.dueAt !== null;
+  return exitCode !== null && life.wanted === "running" && wantsRestart(restart, life.count, exitCode);
+}
+
+async function healthOf({ name, health: check }: ContainerSpec): Promise<ContainerState["health"]> {
+  if (check === null) return null;
+  const found = await readState(containerPaths(name).health, HealthFileSchema);
+  if (found === null) return { status: "starting", failingStreak: 0, results: [] };
+  const { since: _ours, ...told } = found;
+  return told;
 }
 
 /** All containers; one without a record, as its files vanish while they are read, is left out. */

@@ -3,6 +3,7 @@ import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult } from "../../protocol/agent.js";
 import { isTraced, killAll, killRestored, thaw } from "../containers/cgroup.js";
 import { destroyContainer } from "../containers/lifecycle.js";
+import { arrive, clearMoving, setMoving } from "../containers/moving.js";
 import { BRIDGE, CONTAINER_DEVICE, vethName } from "../containers/network.js";
 import { clearHeld, heldBy, initPid, loadSpec } from "../containers/store.js";
 import { jobRuns, jobStatus, killJob } from "../job.js";
@@ -35,8 +36,7 @@ export async function resume(params: AgentParams<"destination.resume">, tools: T
   if (await fetchFailed(migrationPaths(record.id))) {
     // Its pages stopped coming at the very commit: there is nothing to let go, as `finish` will say.
     await tools.hooks.release(record.id, "pre-resume", 0);
-    await clearHeld(record.name);
-    await saveRecord({ ...record, step: "resumed" });
+    await handOver(record);
     return {};
   }
   await endSilence(cgroup, tools.helper);
@@ -51,9 +51,19 @@ export async function resume(params: AgentParams<"destination.resume">, tools: T
     await tools.helper
       .wakePeers(netns, params.connections)
       .catch((error: unknown) => log("warn", `${record.name}: its peers were not told: ${String(error)}`));
+  await handOver(record);
+  return {};
+}
+
+/** It is its own again, but neither started again nor checked before the migration is through (`finish`). */
+async function handOver(record: DestinationRecord): Promise<void> {
+  // It runs: no want of room for such a file may be in the way of that.
+  const lacking = (error: unknown): void =>
+    log("warn", `${record.name}: what is known of its restarts and health may be wrong: ${String(error)}`);
+  await arrive(record.name).catch(lacking);
+  await setMoving(record.name, record.id).catch(lacking);
   await clearHeld(record.name);
   await saveRecord({ ...record, step: "resumed" });
-  return {};
 }
 
 async function pokeTasks(
@@ -97,6 +107,7 @@ export async function finish(
       await killAll(containerPaths(record.name).cgroup);
       await killJob(paths.lazyPages);
       await runcEnds(paths);
+      await clearMoving(record.name, record.id);
       await saveRecord({ ...record, step: "finished", lost: end.lost });
       await clearFiles(record.id, tools.helper);
       return { outcome: "lost", reason: end.lost };
@@ -106,6 +117,7 @@ export async function finish(
       log("error", `${record.id}: runc restore ended with ${status} after the commit`);
       await adopt(record);
     }
+    await clearMoving(record.name, record.id);
     await saveRecord({ ...record, step: "finished" });
     await clearFiles(record.id, tools.helper);
   }

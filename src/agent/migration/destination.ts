@@ -13,6 +13,7 @@ import type { StagedMapping } from "../../protocol/stage.js";
 import { mountRoot } from "../containers/bundle.js";
 import { tasksOf } from "../containers/cgroup.js";
 import { createContainer } from "../containers/lifecycle.js";
+import { checkMovingFiles } from "../containers/moving.js";
 import { claimName, loadSpec } from "../containers/store.js";
 import { setNetworkSysctls } from "../containers/sysctls.js";
 import { exists } from "../files.js";
@@ -179,6 +180,7 @@ export async function layer(
   const spec = await loadSpec(record.name);
   await receiveLayer(spec, params, context, tools.helper);
   if (params.pass === "first") return {};
+  await checkMovingFiles(record.name);
   const mount = (): Promise<unknown> => mountRoot(spec, tools.helper);
   if (await wasStarted(migrationPaths(record.id))) await showRoot(record.name, tools.helper, mount);
   else await mount();

@@ -8,6 +8,7 @@ import { toMwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult } from "../../protocol/agent.js";
 import type { ContainerSpec } from "../../protocol/container.js";
 import type { LayerParts } from "../../protocol/layer.js";
+import { movingFiles } from "../containers/moving.js";
 import { filesOf } from "../containers/volumes.js";
 import { exists } from "../files.js";
 import { log, timed } from "../log.js";
@@ -29,6 +30,7 @@ const READ_BYTES = 256 * 1024;
 
 /** What waits for one migration. */
 class Layer {
+  readonly #name: string;
   readonly #files: WatchedFiles;
   #watch: LayerWatch;
   #archive: LayerArchive;
@@ -37,6 +39,7 @@ class Layer {
 
   constructor(spec: ContainerSpec) {
     const { dir, cgroup, merged } = containerPaths(spec.name);
+    this.#name = spec.name;
     this.#files = { dir, cgroup, root: merged, trees: filesOf(spec) };
     this.#watch = new LayerWatch(this.#files);
     this.#archive = new LayerArchive(dir, "still");
@@ -76,9 +79,10 @@ class Layer {
     await down.write(told.changes);
     for await (const data of this.#watch.blocks(told.blocksBytes, signal)) await down.write(data);
     if (!this.#archive.waits) this.#archive = new LayerArchive(this.#files.dir, "still");
+    const beside = (await movingFiles(this.#name)).map((name) => `${name}\0`).join("");
+    const names = Buffer.concat([told.names, Buffer.from(beside)]);
     // Without a name it would refuse to make an archive.
-    const archive =
-      told.names.length === 0 ? 0 : await counted(down, () => this.#archive.send(told.names, down));
+    const archive = names.length === 0 ? 0 : await counted(down, () => this.#archive.send(names, down));
     const log = await this.#sendLog(down, told.whole);
     return { changes: told.changes.length, blocks: told.blocksBytes, archive, ...log, large: 0 };
   }

@@ -3,6 +3,7 @@ import { MwarpError } from "../../errors.js";
 import type { AgentParams } from "../../protocol/agent.js";
 import { isFrozen, isPopulated, isTraced, tasksOf, thaw } from "../containers/cgroup.js";
 import { destroyContainer } from "../containers/lifecycle.js";
+import { clearMoving } from "../containers/moving.js";
 import { BRIDGE, vethName } from "../containers/network.js";
 import { clearHeld, heldBy, loadSpec } from "../containers/store.js";
 import { exists } from "../files.js";
@@ -79,6 +80,7 @@ export async function releaseSource(record: SourceRecord, tools: Tools): Promise
       await clearHeld(record.name);
     }
   }
+  if (await exists(container.dir)) await clearMoving(record.name, record.id);
   await saveRecord({ ...record, step: "aborted" });
   await clearFiles(record.id, tools.helper);
 }

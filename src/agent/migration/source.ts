@@ -12,6 +12,9 @@ import {
   type Toolset,
 } from "../../protocol/agent.js";
 import { freeze, memoryBytes, subgroups, tasksOf } from "../containers/cgroup.js";
+import { endChecks } from "../containers/health-check.js";
+import type { Keeper } from "../containers/keeper.js";
+import { noteFreeze, setMoving } from "../containers/moving.js";
 import { bridgeAddress, vethName } from "../containers/network.js";
 import { flushLog } from "../containers/shim.js";
 import { loadSpec, setHeld } from "../containers/store.js";
@@ -56,9 +59,13 @@ type Empty = Record<string, never>;
 export interface Tools {
   readonly helper: Helper;
   readonly hooks: Hooks;
+  readonly keeper: Keeper;
 }
 
-/** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`; a repeated call prepares anew. */
+/**
+ * From here on the container is not started again and not checked. To be called with its turn, as neither must be under way.
+ * `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`; a repeated call prepares anew.
+ */
 export async function prepare(params: AgentParams<"source.prepare">): Promise<AgentResult<"source.prepare">> {
   const { migration: id, name } = params;
   await mustBeFree(name);
@@ -75,6 +82,7 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Ag
   const tasks = await tasksOf(containerPaths(name).cgroup);
   const record = { id, name, side: "source", step: "prepared", tasks, serves: null, sendsTo: null } as const;
   await saveRecord(record);
+  await setMoving(name, id);
   await pruneRecords();
   await startLayer(id, await loadSpec(name));
   if (params.tools === "stock") return { descriptors: null };
@@ -126,8 +134,11 @@ export async function freezeSource(
   await saveRecord({ ...record, step: "frozen" });
   try {
     await setHeld(record.name, record.id);
+    // An agent that was killed after `prepare` may have left one.
+    await endChecks(record.name);
     await tools.helper.closeFence(vethName(spec));
     await timed("freeze", () => freeze(container.cgroup));
+    await noteFreeze(record.name);
     await silence(container.cgroup, tools.helper);
     if ((await subgroups(container.cgroup)) > 0)
       throw new MwarpError("MWARP_E_UNSUPPORTED", `${record.name} has made control groups of its own`);

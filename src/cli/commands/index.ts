@@ -15,6 +15,8 @@ import { registerPs } from "./ps.js";
 import { registerRecover } from "./recover.js";
 import { registerRm } from "./rm.js";
 import { registerRun } from "./run.js";
+import { registerStart } from "./start.js";
+import { registerStop } from "./stop.js";
 import { registerVm } from "./vm.js";
 import { registerVolume } from "./volume.js";
 import { registerWait } from "./wait.js";
@@ -27,6 +29,8 @@ export const commands: readonly Register[] = [
   registerPs,
   registerExec,
   registerLogs,
+  registerStop,
+  registerStart,
   registerRm,
   registerVolume,
   registerMigrate,

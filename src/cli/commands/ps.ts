@@ -1,5 +1,6 @@
 /** `mwarp ps`: the containers of all VMs. */
 import type { ContainerListing } from "../../protocol/api.js";
+import { policyText } from "../../protocol/restart.js";
 import { formatAge, formatBytes } from "../output/format.js";
 import { type Register, withJson } from "../session.js";
 
@@ -26,7 +27,7 @@ export const registerPs: Register = (program, session) => {
         return;
       }
       await session.table(
-        ["NAME", "ID", "VM", "STATUS", "MEMORY", "ADDRESS", "CREATED"],
+        ["NAME", "ID", "VM", "STATUS", "RESTARTS", "MEMORY", "ADDRESS", "CREATED"],
         containers
           .map(psEntry)
           .map((entry) => [
@@ -34,6 +35,7 @@ export const registerPs: Register = (program, session) => {
             entry.id.slice(0, 12),
             entry.vm,
             statusText(entry),
+            String(entry.restart.count),
             formatBytes(entry.memory_bytes),
             entry.ipv4,
             formatAge(entry.created_at),
@@ -52,6 +54,7 @@ export function psEntry({ vm, container }: ContainerListing) {
     status: container.status,
     pid: container.pid,
     exit_code: container.exitCode,
+    out_of_memory: container.outOfMemory,
     /** Migration that has it frozen, or null. */
     migration: container.held,
     memory_bytes: container.memoryBytes,
@@ -62,12 +65,47 @@ export function psEntry({ vm, container }: ContainerListing) {
     rootfs: spec.rootfs,
     volumes: spec.volumes ?? [],
     created_at: spec.createdAt,
+    restart: {
+      policy: policyText(spec.restart),
+      count: container.restart.count,
+      due_in_ms: container.restart.dueInMs,
+      error: container.restart.error,
+    },
+    health: healthEntry(container),
   };
 }
 
+function healthEntry({ spec, health }: ContainerListing["container"]) {
+  if (spec.health === null || health === null) return null;
+  const { command, intervalMs, timeoutMs, retries, startPeriodMs } = spec.health;
+  return {
+    status: health.status,
+    failing_streak: health.failingStreak,
+    results: health.results.map(({ startedAt, tookMs, exitCode, output }) => ({
+      started_at: startedAt,
+      took_ms: tookMs,
+      exit_code: exitCode,
+      output,
+    })),
+    check: {
+      command,
+      interval_ms: intervalMs,
+      timeout_ms: timeoutMs,
+      retries,
+      start_period_ms: startPeriodMs,
+    },
+  };
+}
+
+/** What follows in brackets: the exit code of one that has ended, the health of one that runs. */
 function statusText(entry: ReturnType<typeof psEntry>): string {
   if (entry.migration !== null) return `${entry.status} (moving)`;
-  return entry.exit_code === null ? entry.status : `${entry.status} (${entry.exit_code})`;
+  const said = [
+    entry.exit_code === null ? null : String(entry.exit_code),
+    entry.out_of_memory ? "out of memory" : null,
+    entry.status === "running" ? entry.health?.status : null,
+  ].filter((part) => typeof part === "string");
+  return said.length === 0 ? entry.status : `${entry.status} (${said.join(", ")})`;
 }
 
 async function requireVm(

@@ -3,7 +3,20 @@ import path from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { RunSource } from "../../protocol/api.js";
 import type { Volume } from "../../protocol/container.js";
-import { collectEnv, parseIpv4, parseIpv6, parseMac, parseName, parseSize } from "../parse.js";
+import type { HealthWish } from "../../protocol/health.js";
+import type { RestartPolicy } from "../../protocol/restart.js";
+import {
+  collectEnv,
+  parseCount,
+  parseDuration,
+  parseDurationOrNone,
+  parseIpv4,
+  parseIpv6,
+  parseMac,
+  parseName,
+  parseRestart,
+  parseSize,
+} from "../parse.js";
 import { type Register, withJson } from "../session.js";
 import { collectVolumes } from "../volume-option.js";
 import { psEntry } from "./ps.js";
@@ -23,6 +36,14 @@ interface RunOptions {
   readonly mac?: string;
   readonly hostname?: string;
   readonly volume?: readonly Volume[];
+  readonly restart?: RestartPolicy;
+  readonly healthCmd?: string;
+  readonly healthInterval?: number;
+  readonly healthTimeout?: number;
+  readonly healthRetries?: number;
+  readonly healthStartPeriod?: number;
+  /** Commander's name for --no-healthcheck. */
+  readonly healthcheck: boolean;
 }
 
 export const registerRun: Register = (program, session) => {
@@ -56,9 +77,25 @@ export const registerRun: Register = (program, session) => {
       "NAME:/path[:ro], which moves with it, or /path/in/vm:/path:shared[,ro], which all VMs have; may be repeated",
       collectVolumes,
     )
+    .option(
+      "--restart <policy>",
+      "when it has ended: no (default), on-failure[:N], always, unless-stopped",
+      parseRestart,
+    )
+    .option("--health-cmd <command>", "command line that says by exit code 0 that it is healthy")
+    .option("--health-interval <time>", "time between checks (default: 30s)", parseDuration)
+    .option("--health-timeout <time>", "a check that takes longer has failed (default: 30s)", parseDuration)
+    .option("--health-retries <n>", "failures in a row that make it unhealthy (default: 3)", parseCount(1))
+    .option(
+      "--health-start-period <time>",
+      "from its start, failures do not count so long",
+      parseDurationOrNone,
+    )
+    .option("--no-healthcheck", "no health check, whatever the image says")
     .argument("[command...]", "command and its arguments, after --")
     .action(async (command: string[], options: RunOptions) => {
       const source = sourceOf(command, options, session.io.cwd);
+      const health = healthOf(options);
       const daemon = await session.daemon();
       const started = await session.interruptible((signal) =>
         daemon.run(
@@ -74,6 +111,8 @@ export const registerRun: Register = (program, session) => {
             mac: options.mac ?? null,
             hostname: options.hostname ?? null,
             volumes: [...(options.volume ?? [])],
+            restart: options.restart ?? { name: "no" },
+            health,
           },
           signal,
         ),
@@ -84,6 +123,22 @@ export const registerRun: Register = (program, session) => {
       session.say(`${entry.name} is running on ${entry.vm} at ${entry.ipv4}`);
     });
 };
+
+function healthOf(options: RunOptions): HealthWish {
+  const check: HealthWish = {
+    kind: "check",
+    command: options.healthCmd === undefined ? null : ["/bin/sh", "-c", options.healthCmd],
+    intervalMs: options.healthInterval ?? null,
+    timeoutMs: options.healthTimeout ?? null,
+    retries: options.healthRetries ?? null,
+    startPeriodMs: options.healthStartPeriod ?? null,
+  };
+  if (options.healthcheck) return check;
+  const { kind: _check, ...said } = check;
+  if (Object.values(said).some((value) => value !== null))
+    throw new MwarpError("MWARP_E_USAGE", "--no-healthcheck goes with no other --health-... option");
+  return { kind: "none" };
+}
 
 function sourceOf(argv: string[], options: RunOptions, cwd: string): RunSource {
   const { bundle, rootfs, image, tag } = options;

@@ -4,11 +4,13 @@ import {
   ContainerListingSchema,
   ContainerListSchema,
   ContainerRemovedSchema,
+  ContainerStoppedSchema,
   ExecEventSchema,
   ExecRequestSchema,
   LogEventSchema,
   RunRequestSchema,
 } from "../../protocol/api.js";
+import { StopSchema } from "../../protocol/restart.js";
 import { parseRequest, readBody, reply, streamReply } from "../http.js";
 import type { Services } from "../services.js";
 import { readHead } from "../upstream.js";
@@ -30,6 +32,14 @@ export function containerRoutes({ containers, runs }: Services): Hono {
     const name = await containers.remove(c.req.param("name"), options, c.req.raw.signal);
     return reply(c, ContainerRemovedSchema, { name });
   });
+  app.post("/:name/stop", async (c) => {
+    const request = await readBody(c, StopSchema);
+    const { raw } = c.req;
+    return reply(c, ContainerStoppedSchema, await containers.stop(c.req.param("name"), request, raw.signal));
+  });
+  app.post("/:name/start", async (c) =>
+    reply(c, ContainerListingSchema, await containers.start(c.req.param("name"), c.req.raw.signal)),
+  );
   app.post("/:name/exec", async (c) => {
     const { head, rest } = await readHead(c.req.raw.body);
     const request = parseRequest(ExecRequestSchema, head);

@@ -6,9 +6,9 @@ import { vethName } from "../../../src/agent/containers/network.js";
 import { parseSegments } from "../../../src/agent/kernel/kcore.js";
 import { parseSymbols } from "../../../src/agent/kernel/symbols.js";
 import { byTask } from "../../../src/agent/migration/pages.js";
-import { Turns } from "../../../src/agent/migration/turns.js";
 import { judgeDescriptor, judgeMapping, judgeSockets } from "../../../src/agent/migration/unsupported.js";
 import { mountsBelow } from "../../../src/agent/mounts.js";
+import { Turns } from "../../../src/agent/turns.js";
 import type { ContainerSpec } from "../../../src/protocol/container.js";
 
 const spec: ContainerSpec = {
@@ -25,6 +25,8 @@ const spec: ContainerSpec = {
     linux: { namespaces: [{ type: "pid" }, { type: "network" }], resources: { memory: { limit: 1 } } },
   },
   createdAt: "2024-01-01T00:00:00Z",
+  restart: { name: "no" },
+  health: null,
 };
 
 describe("the OCI configuration", () => {

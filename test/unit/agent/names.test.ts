@@ -13,6 +13,8 @@ const spec = (id: string): ContainerSpec => ({
   hostname: "web",
   oci: {},
   createdAt: "2024-01-01T00:00:00Z",
+  restart: { name: "no" },
+  health: null,
 });
 
 /** The store, with its files under a directory of the test. */

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { migrate } from "../../../src/bench/migrate.js";
 import { DaemonClient } from "../../../src/daemon/client.js";
-import { containerState, FakeHost, serve } from "../daemon/fakes.js";
+import { containerState } from "../daemon/fake-container.js";
+import { FakeHost, serve } from "../daemon/fakes.js";
 
 const move = { container: "bench", to: "vm-b", method: "warp", backend: "copy", strategy: "auto" } as const;
 

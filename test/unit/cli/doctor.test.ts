@@ -9,7 +9,7 @@ import { checkLines } from "../../../src/cli/doctor/render.js";
 import { atLeast, judgeLeftovers, judgeVm } from "../../../src/cli/doctor/vms.js";
 import type { VmListing } from "../../../src/protocol/api.js";
 import type { CostFile } from "../../../src/protocol/costs.js";
-import { containerState } from "../daemon/fakes.js";
+import { containerState } from "../daemon/fake-container.js";
 import { FakeIo } from "./fake-io.js";
 
 const fit: HostFacts = {

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { buildProgram } from "../../../src/cli/program.js";
 import { Session } from "../../../src/cli/session.js";
 import type { MigrationReport } from "../../../src/protocol/migration.js";
-import { containerState, FakeHost, type FakeMigration, record, serve } from "../daemon/fakes.js";
+import { containerState } from "../daemon/fake-container.js";
+import { FakeHost, type FakeMigration, record, serve } from "../daemon/fakes.js";
 import { FakeIo, mwarp } from "./fake-io.js";
 
 const twoVms = (): FakeHost => {
@@ -84,7 +85,7 @@ describe("listing", () => {
     await using test = await serve(host);
     const { status, out, err } = await mwarp(new FakeIo(test.env), "ps");
     expect(status).toBe(0);
-    expect(out.split("\n")[1]).toMatch(/^web +776562\w+ +vm-a +running +1\.0 MiB +10\.77\.0\.10\d /);
+    expect(out.split("\n")[1]).toMatch(/^web +776562\w+ +vm-a +running +0 +1\.0 MiB +10\.77\.0\.10\d /);
     expect(err).toContain("vm-b does not answer");
   });
 

@@ -7,8 +7,11 @@ import { startDaemon } from "../../../src/daemon/process.js";
 import { MwarpError } from "../../../src/errors.js";
 import { daemonPidFile } from "../../../src/paths.js";
 import type { RunRequest } from "../../../src/protocol/api.js";
+import { NO_WISH } from "../../../src/protocol/health.js";
+import { NO_RESTART } from "../../../src/protocol/restart.js";
 import { moveWeb } from "../../support/requests.js";
-import { containerState, FakeHost, serve } from "./fakes.js";
+import { containerState } from "./fake-container.js";
+import { FakeHost, serve } from "./fakes.js";
 
 const runRequest = (name: string, changes: Partial<RunRequest> = {}): RunRequest => ({
   name,
@@ -21,6 +24,8 @@ const runRequest = (name: string, changes: Partial<RunRequest> = {}): RunRequest
   ipv6: null,
   mac: null,
   hostname: null,
+  restart: NO_RESTART,
+  health: NO_WISH,
   ...changes,
 });
 

@@ -28,27 +28,8 @@ import type { MemoryBacking, VmEndpoint } from "../../../src/vm/types.js";
 import { moveWeb } from "../../support/requests.js";
 import { info } from "../agent/fake-agent.js";
 import { FakeBuilder } from "./fake-builder.js";
+import { containerState } from "./fake-container.js";
 import { report } from "./fake-report.js";
-
-export function containerState(name: string, changes: Partial<ContainerState> = {}): ContainerState {
-  const digit = (name.charCodeAt(0) % 10).toString();
-  const spec: ContainerSpec = {
-    name,
-    id: Buffer.from(name.padEnd(16, "-")).toString("hex").slice(0, 32),
-    rootfs: "ab".repeat(32),
-    network: {
-      mac: `02:00:00:00:00:0${digit}`,
-      ipv4: `10.77.0.10${digit}`,
-      prefixLength: 24,
-      gateway: null,
-      ipv6: null,
-    },
-    hostname: name,
-    oci: {},
-    createdAt: "2026-01-01T00:00:00.000Z",
-  };
-  return { spec, status: "running", pid: 100, memoryBytes: 1 << 20, exitCode: null, held: null, ...changes };
-}
 
 const endpointOf = (name: string, index: number): VmEndpoint => ({
   name,
@@ -100,6 +81,10 @@ export class FakeGuest {
         return this.#run((params as AgentParams<"container.run">).spec);
       case "container.remove":
         return this.#remove((params as AgentParams<"container.remove">).name);
+      case "container.stop":
+        return this.#end((params as AgentParams<"container.stop">).name, 143);
+      case "container.start":
+        return this.#end((params as AgentParams<"container.start">).name, null);
       case "container.exec":
       case "guest.exec":
         return this.#exec((params as AgentParams<"guest.exec">).argv, options);
@@ -114,6 +99,14 @@ export class FakeGuest {
     if (this.runError !== null) throw this.runError;
     this.containers.push(containerState(spec.name, { spec }));
     return { pid: 100 };
+  }
+
+  /** It ends with that exit code, or (null) runs again. */
+  #end(name: string, exitCode: number | null): object {
+    const at = this.containers.findIndex((item) => item.spec.name === name);
+    const ended = { status: exitCode === null ? "running" : "stopped", exitCode } as const;
+    this.containers[at] = { ...this.containers[at]!, ...ended };
+    return exitCode === null ? { pid: 100 } : { exitCode };
   }
 
   #remove(name: string): object {

@@ -9,6 +9,7 @@ import type { AgentMethod, AgentResult } from "../../../src/protocol/agent.js";
 import type { ContainerState, Volume } from "../../../src/protocol/container.js";
 import type { GuestInfo } from "../../../src/protocol/guest-info.js";
 import type { MigrationRequest } from "../../../src/protocol/migration.js";
+import { NEVER_RESTARTED } from "../../../src/protocol/restart.js";
 import type { VmHazards } from "../../../src/vm/hazards.js";
 import type { MemoryBacking } from "../../../src/vm/types.js";
 import { moveWeb } from "../../support/requests.js";
@@ -55,7 +56,10 @@ const web = (change: Partial<ContainerState> = {}): ContainerState => ({
   pid: 7,
   memoryBytes: 10 * MIB,
   exitCode: null,
+  outOfMemory: false,
   held: null,
+  restart: NEVER_RESTARTED,
+  health: null,
   ...change,
 });
 

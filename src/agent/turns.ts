@@ -1,5 +1,5 @@
-/** One operation of a migration at a time. An abort does not queue behind what it is meant to stop: it stops it first. */
-import { MwarpError } from "../../errors.js";
+/** One operation of a migration, or on a container, at a time. An abort does not queue behind what it is meant to stop: it stops it first. */
+import { MwarpError } from "../errors.js";
 
 export class Turns {
   readonly #last = new Map<string, Promise<unknown>>();
