@@ -60,7 +60,7 @@ export function createContainerBuilder(store: string): ContainerBuilder {
         volumes: [...facts.volumes],
         createdAt,
         restart,
-        health: healthCheck(health, null),
+        health: healthCheck(health, facts.image?.health ?? null),
       };
     },
     network: (taken, { ipv4, ipv6, mac }) => allocateNetwork(taken, { ipv4, ipv6, mac }),

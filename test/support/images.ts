@@ -6,6 +6,7 @@ import {
   cpSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -78,6 +79,22 @@ export function makeLayout(layout: string): void {
 /** The image `app` of a layout in another form. @param reference as skopeo has it, "docker-archive:FILE:NAME:TAG" */
 export function copyImage(layout: string, reference: string): void {
   tool("skopeo", "--insecure-policy", "copy", "--quiet", `oci:${layout}:app`, reference);
+}
+
+/** What `docker save` writes of the image `app`, built with a HEALTHCHECK, which no OCI tool writes. */
+export function saveWithHealthcheck(layout: string, archive: string, healthcheck: object): void {
+  copyImage(layout, `docker-archive:${archive}:web:1.0`);
+  const files = `${archive}.files`;
+  mkdirSync(files);
+  tool("tar", "-xf", archive, "-C", files);
+  const manifest = JSON.parse(readFileSync(path.join(files, "manifest.json"), "utf8")) as {
+    Config: string;
+  }[];
+  const config = path.join(files, manifest[0]!.Config);
+  const said = JSON.parse(readFileSync(config, "utf8")) as { config: object };
+  writeFileSync(config, JSON.stringify({ ...said, config: { ...said.config, Healthcheck: healthcheck } }));
+  tool("tar", "-cf", archive, "-C", files, ".");
+  rmSync(files, { recursive: true });
 }
 
 /** A copy of a layout whose image `app` is for another processor. */

@@ -1,6 +1,7 @@
 /** What an image says of the process that is to run in it, as `docker run` takes it. */
 import * as z from "zod/mini";
 import { MwarpError } from "../../errors.js";
+import { ImageHealthSchema, imageHealth, type SaidOfHealth } from "../health.js";
 
 /** The OCI image configuration, as far as mWarp reads it itself (opencontainers/image-spec, config.md). */
 export const ImageConfigSchema = z.looseObject({
@@ -12,6 +13,8 @@ export const ImageConfigSchema = z.looseObject({
       Cmd: z.nullish(z.array(z.string())),
       Env: z.nullish(z.array(z.string())),
       Volumes: z.nullish(z.record(z.string(), z.unknown())),
+      Healthcheck: z.nullish(ImageHealthSchema),
+      Shell: z.nullish(z.array(z.string())),
     }),
     {},
   ),
@@ -40,6 +43,8 @@ export interface ImageProcess {
   readonly cwd: string;
   readonly user: { readonly uid: number; readonly gid: number; readonly additionalGids: readonly number[] };
   readonly annotations: Readonly<Record<string, string>>;
+  /** Null for an image without a health check. */
+  readonly health: SaidOfHealth | null;
 }
 
 const architectures: Readonly<Record<string, string>> = { x64: "amd64", arm64: "arm64" };
@@ -86,5 +91,6 @@ export function imageProcess(
     // A group that a process could leave would be no bar to it: Docker lists the first among the others, too (CVE-2022-36109).
     user: { uid, gid, additionalGids: [...new Set([gid, ...additionalGids])] },
     annotations,
+    health: config.Healthcheck ? imageHealth(config.Healthcheck, config.Shell ?? undefined) : null,
   };
 }

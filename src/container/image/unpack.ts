@@ -47,7 +47,11 @@ export async function unpackImage(
       ["skopeo", "--insecure-policy", "copy", "--quiet", reference, `oci:${layout}:image`],
       signal,
     );
-    const said = await runTool(["skopeo", "inspect", "--config", `oci:${layout}:image`], signal);
+    // As it was written: of Docker's own the copy above has lost what the specification does not know, such as a health check.
+    const said = await runTool(
+      ["skopeo", "--insecure-policy", "inspect", "--config", "--raw", reference],
+      signal,
+    );
     const config = parse(ImageConfigSchema, said, "the configuration of the image");
     requirePlatform(config);
     await runTool(["umoci", "unpack", "--image", `${layout}:image`, bundle], signal);

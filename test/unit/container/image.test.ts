@@ -16,7 +16,13 @@ import { lastWord, runTool } from "../../../src/container/image/tool.js";
 import { unpackImage } from "../../../src/container/image/unpack.js";
 import { makeOciConfig } from "../../../src/container/oci.js";
 import { archiveRootfs } from "../../../src/container/rootfs.js";
-import { copyImage, makeDamaged, makeForeign, makeLayout } from "../../support/images.js";
+import {
+  copyImage,
+  makeDamaged,
+  makeForeign,
+  makeLayout,
+  saveWithHealthcheck,
+} from "../../support/images.js";
 
 const directory = mkdtempSync(path.join(tmpdir(), "mwarp-image-"));
 const layout = path.join(directory, "layout");
@@ -63,6 +69,15 @@ describe("an image", () => {
       process: { user: { uid: 1234 } },
       annotations: image.process.annotations,
     });
+  });
+
+  it("that docker saved has the health check that it was built with", async () => {
+    const archive = at("checked.tar");
+    saveWithHealthcheck(layout, archive, { Test: ["CMD", "/check"], Interval: 2e9 });
+    await using image = await unpack(archive);
+    expect(image.process.health).toMatchObject({ command: ["/check"], intervalMs: 2000, retries: null });
+    await using plain = await unpack(layout, "app");
+    expect(plain.process.health).toBeNull();
   });
 
   it("runs another command behind its entry point when one is given, and none at all when nothing says one", async () => {
