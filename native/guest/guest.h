@@ -9,6 +9,7 @@
  *   mwarp-guest hold                            keeps files mapped whose frames are exchanged (hold.c)
  *   mwarp-guest relay PORT                     carries bytes between the agent and its port (relay.c)
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
+ *   mwarp-guest btf FILE REQUEST...              layouts of kernel structures (btf.c)
  *   mwarp-guest fault-costs                     what it takes to fault memory in (faults.c)
  *   mwarp-guest tcp-receive, tcp-send           speed of the VMs' network (tcp.c)
  *   mwarp-guest layer DIRECTORY CGROUP ROOT TREE... what has changed of a container's files (layer.c)
@@ -157,6 +158,7 @@ int pages_main(void);
 int hold_main(void);
 int relay_main(int argc, char **argv);
 int symbols_main(int count, char **names);
+int btf_main(int argc, char **argv);
 int fault_costs_main(void);
 int tcp_receive_main(int argc, char **argv);
 int tcp_send_main(int argc, char **argv);

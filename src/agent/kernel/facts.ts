@@ -1,14 +1,19 @@
 /** What the host must know of this guest's kernel to read its page tables. Worked out once per boot, then kept on file. */
-import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import * as z from "zod/mini";
 import { MwarpError } from "../../errors.js";
 import { readIfThere, writeAtomic } from "../files.js";
 import { log, timed } from "../log.js";
 import { KERNEL_FACTS } from "../paths.js";
-import { Btf } from "./btf.js";
 import { Kcore } from "./kcore.js";
+import { type LayoutRequest, readLayouts } from "./layouts.js";
 import { readSymbols } from "./symbols.js";
+
+const requests: readonly LayoutRequest[] = [
+  "task_struct:tasks,pid,mm",
+  "mm_struct:pgd",
+  "page:flags,compound_head,mapping,_refcount",
+];
 
 const FactsSchema = z.object({
   bootId: z.string(),
@@ -59,11 +64,9 @@ async function gather(bootId: string): Promise<KernelFacts> {
   const symbols = await timed("kallsyms", () =>
     readSymbols(["page_offset_base", "vmemmap_base", "init_task", "init_top_pgt"]),
   );
-  const btf = await timed("BTF", async () => new Btf(readFileSync("/sys/kernel/btf/vmlinux")));
-  const task = btf.layout("task_struct", ["tasks", "pid", "mm"]).offsets;
-  const mm = btf.layout("mm_struct", ["pgd"]).offsets;
-  const page = btf.layout("page", ["flags", "compound_head", "mapping", "_refcount"]);
+  const layouts = await timed("BTF", () => readLayouts(requests));
   const address = (name: string): bigint => symbols.get(name) as bigint;
+  const pid = layouts.offset("task_struct", "pid");
   const kcore = new Kcore();
   try {
     const directMapBase = kcore.readWord(address("page_offset_base"));
@@ -71,7 +74,7 @@ async function gather(bootId: string): Promise<KernelFacts> {
     if (!inDirectMap)
       throw new MwarpError("MWARP_E_UNSUPPORTED", "/proc/kcore and page_offset_base disagree");
     const initTask = address("init_task");
-    if (kcore.read(initTask + BigInt(task.pid as number), 4).readInt32LE(0) !== 0) {
+    if (kcore.read(initTask + BigInt(pid), 4).readInt32LE(0) !== 0) {
       throw new MwarpError("MWARP_E_UNSUPPORTED", "init_task does not look like one");
     }
     log("info", `direct map at ${directMapBase.toString(16)}, init_task at ${initTask.toString(16)}`);
@@ -82,17 +85,17 @@ async function gather(bootId: string): Promise<KernelFacts> {
       vmemmapBase: String(kcore.readWord(address("vmemmap_base"))),
       kernelRootGpa: Number(kcore.physical(address("init_top_pgt"))),
       taskStruct: {
-        tasks: task.tasks as number,
-        pid: task.pid as number,
-        mm: task.mm as number,
+        tasks: layouts.offset("task_struct", "tasks"),
+        pid,
+        mm: layouts.offset("task_struct", "mm"),
       },
-      mmPgd: mm.pgd as number,
+      mmPgd: layouts.offset("mm_struct", "pgd"),
       page: {
-        bytes: page.bytes,
-        flags: page.offsets.flags as number,
-        compoundHead: page.offsets.compound_head as number,
-        mapping: page.offsets.mapping as number,
-        refcount: page.offsets._refcount as number,
+        bytes: layouts.bytes("page"),
+        flags: layouts.offset("page", "flags"),
+        compoundHead: layouts.offset("page", "compound_head"),
+        mapping: layouts.offset("page", "mapping"),
+        refcount: layouts.offset("page", "_refcount"),
       },
     };
   } finally {
