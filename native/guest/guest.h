@@ -10,6 +10,7 @@
  *   mwarp-guest relay PORT                     carries bytes between the agent and its port (relay.c)
  *   mwarp-guest symbols NAME...                  addresses of kernel symbols (symbols.c)
  *   mwarp-guest btf FILE REQUEST...              layouts of kernel structures (btf.c)
+ *   mwarp-guest tcp-trial KFUNC                  connections that nobody accepts (trial.c)
  *   mwarp-guest fault-costs                     what it takes to fault memory in (faults.c)
  *   mwarp-guest tcp-receive, tcp-send           speed of the VMs' network (tcp.c)
  *   mwarp-guest layer DIRECTORY CGROUP ROOT TREE... what has changed of a container's files (layer.c)
@@ -83,6 +84,9 @@ int64_t unix_sockets(const char *netns, char *text, size_t size);
 /* traits.c: what CRIU leaves behind of the threads of some processes, as text; and giving it to them on the other side. */
 int64_t read_traits(const uint32_t *pids, size_t count, char *text, size_t size);
 int64_t set_traits(const char *text);
+
+/* datagrams.c: a descriptor of our own for what a task's refers to, or a negative errno. */
+int borrow_descriptor(pid_t pid, int fd);
 
 /* net.c */
 /* The network fence: a container's veth on the bridge, or a port of it through which nothing passes. */
@@ -159,6 +163,7 @@ int hold_main(void);
 int relay_main(int argc, char **argv);
 int symbols_main(int count, char **names);
 int btf_main(int argc, char **argv);
+int tcp_trial_main(int argc, char **argv);
 int fault_costs_main(void);
 int tcp_receive_main(int argc, char **argv);
 int tcp_send_main(int argc, char **argv);

@@ -27,12 +27,13 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "layer-look") == 0) return layer_look_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "symbols") == 0) return symbols_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "btf") == 0) return btf_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "tcp-trial") == 0) return tcp_trial_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "fault-costs") == 0) return fault_costs_main();
     if (argc > 1 && strcmp(argv[1], "tcp-receive") == 0) return tcp_receive_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "tcp-send") == 0) return tcp_send_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
     fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | "
-                    "lazy JOB CGROUP -- CRIU... | pages | hold | relay PORT | symbols NAME... | btf FILE REQUEST... | fault-costs | "
+                    "lazy JOB CGROUP -- CRIU... | pages | hold | relay PORT | symbols NAME... | btf FILE REQUEST... | tcp-trial KFUNC | fault-costs | "
                     "layer DIRECTORY CGROUP ROOT TREE... | layer-look DIRECTORY TREE... | "
                     "digests DIRECTORY | patch DIRECTORY | "
                     "tcp-receive PORT | tcp-send ADDRESS PORT BYTES | criu-version CRIU FILE | action\n");

@@ -18,6 +18,11 @@
  *   BIND      body: source, NUL, target
  *   PRESENT   body as for READ; answer as for SOCKETS: {u64 address, u64 pages} of each of present_runs
  *   QUIET     argument 1: the sockets of a control group send nothing, 0: they do again; body: the group's directory
+ *   ADMIT     argument: BTF id of bpf_sk_assign_tcp_reqsk; body: count x struct loose, MAC (6), namespace path, NUL,
+ *             interface in it, NUL, its other end, NUL, a bridge, NUL, what the connections have received and not sent
+ *   REOPEN    the same body; value: connections that could not be made; with argument 1 it is only tried whether they could
+ *   DELIVER   the same body with count 0 and records of datagrams.h at its end; value: datagrams
+ *   PEEK      argument: pid, count: descriptor; answer as for SOCKETS: records of datagrams.h
  *   WAKE      body: count x struct connection, namespace path; value: connections whose peer was told
  *   TRAITS    body: count x u32 pid; answer as for SOCKETS: text of read_traits
  *   TRAIT     body: such text; value: threads that have got theirs
@@ -25,12 +30,16 @@
  */
 #include "guest.h"
 
+#include "datagrams.h"
+#include "loose.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -56,6 +65,10 @@ enum operation {
     TRAITS,
     TRAIT,
     QUIET,
+    ADMIT,
+    REOPEN,
+    DELIVER,
+    PEEK,
     UNIX,
     INCOMING
 };
@@ -222,6 +235,49 @@ static int run_incoming(const struct request *request, char *body)
     return layer_incoming(body, body + name, request->bytes - name, request->argument == 1);
 }
 
+static int send_datagrams(pid_t pid, int fd)
+{
+    int file = memfd_create("datagrams", MFD_CLOEXEC), error;
+    int64_t left = file < 0 ? -errno : peek_datagrams(pid, fd, file);
+
+    error = reply(left);
+    if (left > 0) lseek(file, 0, SEEK_SET);
+    while (error == 0 && left > 0) {
+        ssize_t got = read(file, buffer, left > BUFFER_BYTES ? BUFFER_BYTES : (size_t)left);
+
+        if (got <= 0) return -EIO;
+        error = write_all(STDOUT_FILENO, buffer, (size_t)got);
+        left -= got;
+    }
+    if (file >= 0) close(file);
+    return error;
+}
+
+static int64_t run_loose(const struct request *request, const char *body)
+{
+    const struct loose *loose = (const struct loose *)(const void *)body;
+    size_t at = request->count * sizeof(struct loose) + 6, left;
+    const char *strings[4];
+    struct link_place place;
+
+    if (request->count > MAX_BODY_BYTES / sizeof(struct loose) || at >= request->bytes) return -EINVAL;
+    memcpy(place.mac, body + at - 6, 6);
+    for (int i = 0; i < 4; i++) {
+        strings[i] = body + at;
+        at = (size_t)(second_string(strings[i], request->bytes - at) - body);
+    }
+    place.netns = strings[0];
+    place.device = strings[1];
+    place.veth = strings[2];
+    left = request->bytes - at;
+    if (request->operation == DELIVER) return deliver_datagrams(&place, (const uint8_t *)body + at, left);
+    if (request->operation == REOPEN && request->argument == 1)
+        return try_reopen(&place, loose, request->count, (const uint8_t *)body + at, left);
+    if (request->operation == REOPEN)
+        return reopen(&place, strings[3], loose, request->count, (const uint8_t *)body + at, left);
+    return admit(&place, request->argument, loose, request->count, (const uint8_t *)body + at, left);
+}
+
 static int serve(const struct request *request, char *body)
 {
     bool runs = request->operation <= POKE || request->operation == PRESENT;
@@ -258,6 +314,12 @@ static int serve(const struct request *request, char *body)
         return reply(quiet(body, request->argument != 0));
     case INCOMING:
         return reply(run_incoming(request, body));
+    case ADMIT:
+    case REOPEN:
+    case DELIVER:
+        return reply(run_loose(request, body));
+    case PEEK:
+        return send_datagrams((pid_t)request->argument, (int)request->count);
     case UNMOUNT:
         return reply(umount2(body, MNT_DETACH) < 0 ? -errno : 0);
     case SOCKETS:

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef TCP_ULP
@@ -21,18 +20,6 @@
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76
 #endif
-
-/* A descriptor of our own for what a task's refers to (pidfd_getfd(2)), or a negative errno. */
-static int borrow_descriptor(pid_t pid, int fd)
-{
-    int process = (int)syscall(SYS_pidfd_open, pid, 0), borrowed;
-
-    if (process < 0) return -errno;
-    borrowed = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
-    if (borrowed < 0) borrowed = -errno;
-    close(process);
-    return borrowed;
-}
 
 static int option(int fd, int level, int name)
 {

@@ -18,6 +18,8 @@ const configuration = `# written by the mWarp agent
 network-lock skip
 tcp-established
 file-locks
+# connections that wait to be accepted are the agent's to take along (migration/loose-connections.ts)
+skip-in-flight
 # unlinked files that a container still has open travel in the images
 ghost-limit ${GHOST_LIMIT_BYTES}
 # those of which another name is left are linked anew (migration/links.ts)

@@ -6,6 +6,7 @@ import type { Connection } from "../protocol/connection.js";
 import type { NetworkIdentity } from "../protocol/container.js";
 import { addressBytes } from "../protocol/ip-address.js";
 import { PAGE_BYTES } from "../units.js";
+import { encodeLooseBody, type LinkPlace, type LooseConnections } from "./helper-loose.js";
 import { log } from "./log.js";
 import { HELPER } from "./paths.js";
 
@@ -25,8 +26,12 @@ const operations = {
   traits: 13,
   trait: 14,
   quiet: 15,
-  unix: 16,
-  incoming: 17,
+  admit: 16,
+  reopen: 17,
+  deliver: 18,
+  peek: 19,
+  unix: 20,
+  incoming: 21,
 } as const;
 const ANSWER_BYTES = 16;
 
@@ -126,6 +131,40 @@ export class Helper {
   wakePeers(netns: string, connections: readonly Connection[]): Promise<number> {
     const bodies = connections.map(encodeConnection);
     return this.#simple("wake", 0, connections.length, Buffer.concat([...bodies, Buffer.from(netns)]));
+  }
+
+  /** Puts connections back into the queues of a container's listeners; see native/guest/admit.c. Its fence must be shut. */
+  admit(kfunc: number, place: LinkPlace, loose: LooseConnections): Promise<number> {
+    return this.#simple("admit", kfunc, loose.connections.length, encodeLooseBody(place, loose));
+  }
+
+  /** Fails when closed connections could not be made anew. Leaves nothing behind. */
+  tryReopen(place: LinkPlace, loose: LooseConnections): Promise<number> {
+    return this.#simple("reopen", 1, loose.connections.length, encodeLooseBody(place, loose));
+  }
+
+  /** Opens the fence, and has closed connections go on to send; answers with the number of those that do not. See native/guest/reopen.c. */
+  reopen(place: LinkPlace, loose: LooseConnections): Promise<number> {
+    return this.#simple("reopen", 0, loose.connections.length, encodeLooseBody(place, loose));
+  }
+
+  /** Datagrams that wait to be read at a task's UDP socket, which keeps them: records of native/guest/datagrams.h. */
+  peekDatagrams(pid: number, fd: number): Promise<Buffer> {
+    return this.#exclusive(async () => {
+      this.#request("peek", pid, fd, Buffer.alloc(0));
+      const { value } = await this.#answer("peek");
+      return this.#take(value);
+    });
+  }
+
+  /** Hands such datagrams in. The container's fence must be shut. */
+  deliverDatagrams(place: LinkPlace, records: Uint8Array): Promise<number> {
+    return this.#simple(
+      "deliver",
+      0,
+      0,
+      encodeLooseBody(place, { connections: [], data: records, segmentBytes: 0 }),
+    );
   }
 
   mountOverlay(target: string, options: string): Promise<number> {

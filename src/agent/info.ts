@@ -7,6 +7,7 @@ import { speaksIpv6 } from "./containers/network.js";
 import { faultCosts } from "./fault-costs.js";
 import { readIfThere } from "./files.js";
 import { kernelFacts } from "./kernel/facts.js";
+import { triedTcp, triedTcpSoFar } from "./kernel/tcp-trial.js";
 import { haveQuickTools } from "./quick-tools.js";
 import { ToolFinder } from "./tool-versions.js";
 
@@ -45,9 +46,11 @@ export async function warmUp(): Promise<void> {
   await Promise.all([kernelFacts(), tools.versions()]);
   // By itself: it measures.
   await faultCosts();
+  await triedTcp();
 }
 
-export async function guestInfo(): Promise<GuestInfo> {
+/** Who greets does not wait for what only a migration has to know: connections that wait are said not to be taken over until that is known. */
+export async function guestInfo(asked: "to greet" | "to know"): Promise<GuestInfo> {
   const [facts, versions, sizes] = await Promise.all([kernelFacts(), tools.versions(), memory()]);
   return {
     protocol: AGENT_PROTOCOL_VERSION,
@@ -58,6 +61,7 @@ export async function guestInfo(): Promise<GuestInfo> {
     ...versions,
     quickTools: haveQuickTools(),
     ipv6: await speaksIpv6(),
+    admitsConnections: typeof (asked === "to know" ? await triedTcp() : triedTcpSoFar())?.admit === "number",
     memTotalBytes: sizes.get("MemTotal") ?? 0,
     memAvailableBytes: sizes.get("MemAvailable") ?? 0,
     swapTotalBytes: sizes.get("SwapTotal") ?? 0,

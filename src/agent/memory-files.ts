@@ -21,6 +21,10 @@ export async function readText(path: string): Promise<string> {
   return readFileSync(path, "utf8");
 }
 
+export async function readBytes(path: string): Promise<Buffer> {
+  return readFileSync(path);
+}
+
 export async function writeFile(path: string, data: string | Uint8Array): Promise<void> {
   writeFileSync(path, data);
 }

@@ -52,8 +52,8 @@ export function createHandlers(tools: source.Tools): Handlers {
       turns.interrupt(params.migration, (signal) => work(params, signal));
 
   return {
-    hello: () => guestInfo(),
-    info: () => guestInfo(),
+    hello: () => guestInfo("to greet"),
+    info: () => guestInfo("to know"),
     "guest.exec": guestExec,
     "rootfs.has": (params) => rootfsHas(params),
     "rootfs.put": rootfsPut,

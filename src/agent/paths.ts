@@ -17,6 +17,7 @@ export const CRIU_VERSION = join(ROOT, "criu-version");
 /** CRIU's own (KERNDAT_CACHE_FILE). */
 export const CRIU_KERNEL_CACHE = "/run/criu.kdat";
 export const KERNEL_FACTS = join(ROOT, "kernel.json");
+export const TCP_TRIAL = join(ROOT, "tcp-trial.json");
 export const LOG_FILE = join(ROOT, "agent.log");
 export const ROOTFS_DIR = join(ROOT, "rootfs");
 export const CONTAINERS_DIR = join(ROOT, "containers");

@@ -1,5 +1,6 @@
 /** The TCP connections of a dump: files.img, and tcp-stream-INO.img of each (criu/sk-inet.c, soccr/soccr.c). */
 import { type Connection, ConnectionSchema } from "../protocol/connection.js";
+import { LOOSE_FILE, LooseConnectionsSchema } from "../protocol/loose-connection.js";
 import { FileEntrySchema, type InetSocketEntry, TcpStreamEntrySchema } from "./gen/socket_pb.js";
 import { decodeImage, decodeRecord, imageError, recordBounds } from "./image.js";
 import type { ImageFiles } from "./tasks.js";
@@ -34,6 +35,24 @@ export function readConnections(files: ImageFiles): Connection[] {
     if (!found.success) throw imageError(name, "no connection has such ends");
     return isOutside(found.data) ? [found.data] : [];
   });
+}
+
+/**
+ * Connections that no task has and that the source's agent wrote down beside the images.
+ * @throws MWARP_E_IMAGE when they are not as expected
+ */
+export function readLooseConnections(files: ImageFiles): Connection[] {
+  const bytes = files.get(LOOSE_FILE);
+  if (bytes === undefined) return [];
+  const all = LooseConnectionsSchema.safeParse(JSON.parse(new TextDecoder().decode(bytes)));
+  if (!all.success) throw imageError(LOOSE_FILE, "no such connections");
+  return all.data
+    .filter(({ kind }) => kind !== "closed")
+    .map(({ address, port, peer, peerPort, fromPeer, received, ended }) => {
+      const nextFromPeer = (fromPeer + received + (ended ? 1 : 0)) % 2 ** 32;
+      return { address, port, peer, peerPort, nextFromPeer };
+    })
+    .filter(isOutside);
 }
 
 const isOutside = ({ address, peer }: Connection): boolean =>

@@ -100,12 +100,23 @@ export function cpuReasons(source: GuestInfo, destination: GuestInfo): Reason[] 
   return reasons;
 }
 
-/** The container's addresses go with it. */
-export function networkReasons({ spec }: AgentResult<"source.inspect">, destination: GuestInfo): Reason[] {
+/** The container's addresses go with it, and connections that nobody has accepted yet. */
+export function networkReasons(
+  { spec, waitingPorts }: AgentResult<"source.inspect">,
+  destination: GuestInfo,
+): Reason[] {
+  const reasons: Reason[] = [];
+  const unsupported = (message: string, hint?: string): void =>
+    void reasons.push({ code: "MWARP_E_UNSUPPORTED", message, ...(hint === undefined ? {} : { hint }) });
   const { ipv6 } = spec.network;
-  if (ipv6 === null || destination.ipv6) return [];
-  const message = `the destination's kernel has no IPv6, and the container has the address ${ipv6.address}`;
-  return [{ code: "MWARP_E_UNSUPPORTED", message }];
+  if (ipv6 !== null && !destination.ipv6)
+    unsupported(`the destination's kernel has no IPv6, and the container has the address ${ipv6.address}`);
+  if (waitingPorts.length > 0 && !destination.admitsConnections)
+    unsupported(
+      `TCP connections at port ${waitingPorts.join(" and ")} wait to be accepted, which the destination's kernel cannot take over`,
+      "Try again when the container has accepted them, or move it to a VM with Linux 6.8 or newer.",
+    );
+  return reasons;
 }
 
 /**

@@ -19,7 +19,7 @@
 import * as z from "zod/mini";
 import { fileMethods } from "./agent-files.js";
 import { MigrationIdSchema, method } from "./agent-method.js";
-import { ConnectionSchema, MOST_CONNECTIONS } from "./connection.js";
+import { ConnectionSchema, MOST_CONNECTIONS, PortSchema } from "./connection.js";
 import { ContainerSpecSchema, ContainerStateSchema, NameSchema } from "./container.js";
 import { GuestInfoSchema } from "./guest-info.js";
 import { HeldFileSchema, ImageFileSchema } from "./images.js";
@@ -190,6 +190,8 @@ export const agentMethods = {
       memoryLimitBytes: z.nullable(uint),
       /** With its named volumes; what holes of files leave out. */
       writableLayerBytes: uint,
+      /** Ports with connections that nobody has accepted, which not every kernel takes over. */
+      waitingPorts: z.array(PortSchema),
       /** Resources that cannot move, each named: "pid 7 fd 3: io_uring". Empty when all is well. */
       unsupported: z.array(z.string()),
     }),

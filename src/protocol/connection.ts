@@ -5,16 +5,17 @@ import * as z from "zod/mini";
 export const MOST_CONNECTIONS = 4096;
 
 const byte = z.int().check(z.minimum(0), z.maximum(255));
-const AddressSchema = z.union([z.array(byte).check(z.length(4)), z.array(byte).check(z.length(16))]);
-const port = z.int().check(z.minimum(1), z.maximum(65_535));
+/** Bytes in network order. */
+export const AddressSchema = z.union([z.array(byte).check(z.length(4)), z.array(byte).check(z.length(16))]);
+export const PortSchema = z.int().check(z.minimum(1), z.maximum(65_535));
 
 export const ConnectionSchema = z
   .object({
-    /** Bytes in network order: 4 or 16, the same for both ends. */
+    /** 4 or 16 bytes, the same for both ends. */
     address: AddressSchema,
-    port,
+    port: PortSchema,
     peer: AddressSchema,
-    peerPort: port,
+    peerPort: PortSchema,
     /** Sequence number of the first byte that the peer has not been told to have arrived. */
     nextFromPeer: z.int().check(z.minimum(0), z.maximum(0xffff_ffff)),
   })

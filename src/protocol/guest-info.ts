@@ -31,6 +31,8 @@ export const GuestInfoSchema = z.object({
   quickTools: z.boolean(),
   /** Whether its kernel speaks IPv6. */
   ipv6: z.boolean(),
+  /** Whether its kernel takes over connections that wait to be accepted (native/guest/admission.h). */
+  admitsConnections: z.boolean(),
   memTotalBytes: uint,
   memAvailableBytes: uint,
   swapTotalBytes: uint,

@@ -11,6 +11,7 @@ import { type MigrationReport, MigrationReportSchema } from "../../src/protocol/
 import { Crashes } from "../support/crash.js";
 import { keepLogsOfFailures, TestLab } from "../support/lab.js";
 import { type OtherKernel, olderKernel } from "../support/older-kernel.js";
+import { SocketsClient } from "../support/sockets-client.js";
 import { Workload } from "../support/workload.js";
 
 const vms = ["vm-a", "vm-b"] as const;
@@ -110,6 +111,41 @@ describe("between a guest with Debian 13's kernel and one with Debian 12's", () 
     expect(await kindsOfTable(lab, report)).toEqual(expect.arrayContaining(["zero", "exclusive"]));
     await classes.remove();
     await ksm("echo 2 > run; echo 0 > use_zero_pages");
+  });
+
+  it("connections that nobody has accepted leave the older kernel, which takes none over: refused by their ports", async () => {
+    const sockets = await Workload.run(lab, "vm-b", "sockets", ["sockets"]);
+    const client = await SocketsClient.start(lab);
+    const waiting =
+      /TCP connections at port .*\b9004\b.* wait to be accepted, which the destination's kernel/;
+    try {
+      await client.tell("open");
+      await client.tell("wait");
+      await sockets.migrate("vm-a");
+      const back = ["sockets", "--to", "vm-b", "--json"];
+      const refused = await lab.mwarp.run(["migrate", ...back]);
+      expect([refused.exit, refused.stdout]).toEqual([5, expect.stringMatching(waiting)]);
+      await client.tell("accept");
+      // Some come when nobody looks any more: the migration is taken back.
+      const crashes = new Crashes(lab);
+      await crashes.begin();
+      const migration = await crashes.startAndHold(back, "prepared");
+      await client.tell("wait");
+      migration.release();
+      const end = await migration.finished;
+      expect([end.exit, end.stdout]).toEqual([
+        1,
+        expect.stringMatching(/has not taken over TCP connections/),
+      ]);
+      expect(await sockets.vm()).toBe("vm-a");
+      await client.tell("accept");
+      await sockets.migrate("vm-b");
+      await client.tell("check");
+      await sockets.verify();
+    } finally {
+      await client.end();
+    }
+    await sockets.remove();
   });
 
   it("tasks that share memory since fork, and threads, move there and back", async () => {

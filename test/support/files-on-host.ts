@@ -22,7 +22,7 @@ const VERIFY_MS = 60_000;
 const signal = new AbortController().signal;
 
 /** Operation and arguments of the agent's helper (native/guest/pages.c). */
-const INCOMING = 17;
+const INCOMING = 21;
 const [BEFORE_TAR, AFTER_TAR] = [0, 1];
 
 const MOST_OUTPUT = 1 << 28;

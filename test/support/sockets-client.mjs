@@ -13,12 +13,15 @@ const FAMILIES = [
   { host: ipv4, base: 9200 },
 ];
 const HELLO_BYTES = 4000;
+const PARTING_BYTES = 150_000;
 const PATIENCE_MS = 120_000;
 /** What a client may have sent while it waits to be accepted, and whether it has also ended by then. */
 const PENDING = [
   { bytes: 0, ended: false },
   { bytes: 10, ended: false },
   { bytes: 30_000, ended: true },
+  // More than the kernel takes for a program that does not read.
+  { bytes: 400_000, ended: false },
 ];
 
 /** @param {object} line */
@@ -188,6 +191,10 @@ const heirs = [];
 const mutes = [];
 /** @type {Counted[]} */
 let pending = [];
+/** @type {Counted[]} */
+let late = [];
+/** @type {Counted[]} */
+let parting = [];
 /** @type {Datagrams[]} */
 const datagrams = [];
 let speakTo = 0;
@@ -206,7 +213,7 @@ const commands = {
       streams.push(new Counted("stream", host, base + 1));
       heirs.push(new Counted("heir", host, base + 2));
       mutes.push(new Counted("mute", host, base + 3));
-      datagrams.push(new Datagrams(host, base + 5));
+      datagrams.push(new Datagrams(host, base + 6));
     }
     for (const heir of heirs) {
       heir.write(1234);
@@ -221,33 +228,66 @@ const commands = {
     speakTo = await /** @type {Datagrams} */ (datagrams[0]).localPort();
     await commands.check?.();
   },
-  /** Connections that nobody accepts yet. */
+  /** Connections that nobody accepts yet, some whose handshake the kernel leaves open, and some that were closed. */
   async wait() {
     await controls[0]?.ask("refuse");
     pending = FAMILIES.flatMap(({ host, base }) => PENDING.map(() => new Counted("pending", host, base + 4)));
-    await until(() => pending.every(({ open }) => open), "connections to be made");
+    late = FAMILIES.map(({ host, base }) => new Counted("late", host, base + 5));
+    parting = FAMILIES.map(({ host, base }) => new Counted("parting", host, base + 7));
+    for (const { socket } of parting) socket.pause();
+    await until(() => [...pending, ...late, ...parting].every(({ open }) => open), "connections to be made");
     for (const [i, one] of pending.entries()) {
       const { bytes, ended } = /** @type {typeof PENDING[0]} */ (PENDING[i % PENDING.length]);
       if (bytes > 0) one.write(bytes);
       if (ended) one.socket.end();
     }
   },
+  /** Connections whose last word before they are made does not get there: one by each family speaks first, one is spoken to. */
+  async knock() {
+    await controls[0]?.ask("accept");
+    pending = FAMILIES.map(({ host, base }) => new Counted("knocking", host, base + 4));
+    const spoken = FAMILIES.map(({ host, base }) => new Counted("silent", host, base + 3));
+    mutes.push(...spoken);
+    await until(() => [...pending, ...spoken].every(({ open }) => open), "connections to be made");
+    for (const one of pending) one.write(3_000);
+  },
+  /** They are made in the end. */
+  async enter() {
+    const silent = mutes.slice(-FAMILIES.length);
+    await until(
+      () => silent.every(({ got, ended }) => got === HELLO_BYTES && ended),
+      "silent ones to be spoken to",
+    );
+    for (const one of pending) one.socket.end();
+    for (const one of pending) await one.settle();
+    return { settled: pending.length + silent.length };
+  },
   /** Now they are accepted, say the rest, and are told what came. */
   async accept() {
+    for (const one of late) one.write(500);
+    await until(() => late.every(({ socket }) => socket.writableLength === 0), "late ones to speak");
+    // The kernel makes their connections when what they say has come.
     await controls[0]?.ask("accept");
-    for (const one of pending) {
+    for (const one of [...pending, ...late]) {
       if (one.socket.writableEnded) continue;
       one.write(333);
       one.socket.end();
     }
-    for (const one of pending) await one.settle();
-    return { settled: pending.length };
+    for (const one of [...pending, ...late]) await one.settle();
+    for (const one of parting) {
+      one.socket.resume();
+      await until(() => one.ended, `the end of ${one.name}`);
+      if (one.got !== PARTING_BYTES) bad(`${one.name}: got ${one.got}`);
+      one.socket.end();
+    }
+    return { settled: pending.length + late.length + parting.length };
   },
   /** Nobody reads any more: every window fills. */
   async hold() {
     await controls[0]?.ask("hold");
     holding = true;
     for (const stream of streams) stream.socket.pause();
+    for (const one of datagrams) for (const bytes of [8, 900, 3_000, 40]) one.send(bytes);
     for (let i = 0; i < 40; i++) {
       for (const stream of streams) stream.fill();
       await new Promise((resolve) => setTimeout(resolve, 25));

@@ -1,7 +1,7 @@
 /*
  * odd KIND...: holds things that cannot be moved: aio, io_uring, userfaultfd, memfd_secret, fanotify, mptcp,
  * alg, vsock, namespaces, personality, inheritable; and sockets in a state that cannot: tls, cork, link-local, netlink, senders, early,
- * outside. What this kernel does not give is left out.
+ * unaccepted, outside. What this kernel does not give is left out.
  *
  * Output: "odd ready has=KIND,KIND", with a comma at the end.
  */
@@ -189,6 +189,18 @@ static long open_early(void)
     return send(client, "hello", 5, 0);
 }
 
+/* A client of its own that nobody accepts. */
+static long open_unaccepted(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (bind(listener, (void *)&address, sizeof address) || listen(listener, 1)) return -1;
+    if (getsockname(listener, (void *)&address, &length)) return -1;
+    return connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&address, sizeof address);
+}
+
 /* Whoever serves there is not of this container. */
 static long open_outside(void)
 {
@@ -219,6 +231,7 @@ static const struct {
     {"netlink", open_netlink},
     {"senders", open_senders},
     {"early", open_early},
+    {"unaccepted", open_unaccepted},
     {"outside", open_outside},
 };
 

@@ -6,8 +6,10 @@
  *   +2 heir     after the client's end it goes on to write, little by little, until it is told to finish; then a trailer
  *   +3 mute     it writes HELLO_BYTES, ends, and reads what comes
  *   +4 backlog  nobody is accepted before "accept"; then it reads to the end of each, and writes a trailer
- *   +5 UDP      each datagram is sent back
- * Told to hold, it reads nothing of streams until it is told to release.
+ *   +5 late     like backlog, but the kernel makes a connection only when data has come (TCP_DEFER_ACCEPT)
+ *   +6 UDP      each datagram is sent back
+ *   +7 parting  it writes PARTING_BYTES and closes at once
+ * Told to hold, it reads nothing of streams and datagrams until it is told to release.
  * Every stream's bytes are those of the words 0, 1, 2, ... A trailer is a word of ones, and how many bytes have come and gone.
  *
  * Output: "sockets ready", and for each SIGUSR1 "verify ok|BAD ...".
@@ -27,9 +29,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum role { CONTROL, STREAM, HEIR, MUTE, BACKLOG, DATAGRAMS, ROLES };
+enum role { CONTROL, STREAM, HEIR, MUTE, BACKLOG, LATE, DATAGRAMS, PARTING, ROLES };
 enum { FAMILIES = 3, LISTENERS = FAMILIES * ROLES, MAX_SOCKETS = 96, BUFFER = 65536, HELLO_BYTES = 4000 };
-enum { TICK_MS = 50, HEIR_BYTES = 12, STREAM_BYTES = 20000 };
+enum { DEFER_SECONDS = 120, TICK_MS = 50, HEIR_BYTES = 12, STREAM_BYTES = 20000, PARTING_BYTES = 150000 };
 
 struct connection {
     enum role role;
@@ -54,7 +56,7 @@ static uint8_t byte_at(uint64_t offset)
 
 static int open_socket(int family, enum role role)
 {
-    int type = role == DATAGRAMS ? SOCK_DGRAM : SOCK_STREAM, yes = 1, only = family == 1;
+    int type = role == DATAGRAMS ? SOCK_DGRAM : SOCK_STREAM, yes = 1, only = family == 1, wait = DEFER_SECONDS, room = 2 * PARTING_BYTES;
     uint16_t port = htons((uint16_t)(9000 + 100 * family + (int)role));
     struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = port};
     struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = port};
@@ -63,6 +65,8 @@ static int open_socket(int family, enum role role)
     if (fd < 0) die("socket: %s", strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (family > 0) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
+    if (role == PARTING) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    if (role == LATE) setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &wait, sizeof wait);
     if (family == 0 ? bind(fd, (void *)&four, sizeof four) : bind(fd, (void *)&six, sizeof six))
         die("port %u: %s", ntohs(port), strerror(errno));
     if (role != DATAGRAMS && listen(fd, 16)) die("listen: %s", strerror(errno));
@@ -98,6 +102,12 @@ static unsigned long accept_all(nfds_t listener)
         if (all[count].role == MUTE) {
             write_stream(count, HELLO_BYTES);
             shutdown(fd, SHUT_WR);
+        }
+        if (all[count].role == PARTING) {
+            write_stream(count, PARTING_BYTES);
+            bad += all[count].out != PARTING_BYTES;
+            close(fd);
+            continue;
         }
         count++;
         accepted++;
@@ -201,7 +211,7 @@ static void obey(nfds_t index, const char *line)
     if (strncmp(line, "accept", 6) == 0) {
         accepting = true;
         for (nfds_t i = 0; i < LISTENERS; i++)
-            if (i % ROLES == BACKLOG) done += accept_all(i);
+            if (i % ROLES == BACKLOG || i % ROLES == LATE) done += accept_all(i);
     } else if (strncmp(line, "refuse", 6) == 0) {
         accepting = false;
     } else if (strncmp(line, "finish", 6) == 0) {
@@ -261,8 +271,9 @@ static bool serve(nfds_t index, bool tick)
 static short interest(nfds_t i)
 {
     enum role role = i < LISTENERS ? (enum role)(i % ROLES) : all[i].role;
+    bool waits_for_it = role == BACKLOG || role == LATE;
 
-    if (i < LISTENERS) return role == BACKLOG && !accepting ? 0 : POLLIN;
+    if (i < LISTENERS) return (waits_for_it && !accepting) || (role == DATAGRAMS && holding) ? 0 : POLLIN;
     return all[i].ended || (role == STREAM && holding) ? 0 : POLLIN;
 }
 

@@ -1,13 +1,14 @@
 /** What the host must know of this guest's kernel to read its page tables. Worked out once per boot, then kept on file. */
 import { readFile } from "node:fs/promises";
 import * as z from "zod/mini";
-import { MwarpError } from "../../errors.js";
+import { isMwarpError, MwarpError } from "../../errors.js";
 import { readIfThere, writeAtomic } from "../files.js";
 import { log, timed } from "../log.js";
 import { KERNEL_FACTS } from "../paths.js";
 import { Kcore } from "./kcore.js";
-import { type LayoutRequest, readLayouts } from "./layouts.js";
+import { type LayoutRequest, type Layouts, readLayouts } from "./layouts.js";
 import { readSymbols } from "./symbols.js";
+import { type TcpLayout, TcpLayoutSchema, tcpLayout, tcpRequests } from "./tcp-layout.js";
 
 const requests: readonly LayoutRequest[] = [
   "task_struct:tasks,pid,mm",
@@ -31,6 +32,8 @@ const FactsSchema = z.object({
     mapping: z.int(),
     refcount: z.int(),
   }),
+  /** Null when its structures are not as mWarp knows them. Nobody relies on it before it was tried (tcp-trial.ts). */
+  tcp: z.nullable(TcpLayoutSchema),
 });
 export type KernelFacts = z.infer<typeof FactsSchema>;
 
@@ -64,7 +67,7 @@ async function gather(bootId: string): Promise<KernelFacts> {
   const symbols = await timed("kallsyms", () =>
     readSymbols(["page_offset_base", "vmemmap_base", "init_task", "init_top_pgt"]),
   );
-  const layouts = await timed("BTF", () => readLayouts(requests));
+  const layouts = await timed("BTF", () => readLayouts([...requests, ...tcpRequests]));
   const address = (name: string): bigint => symbols.get(name) as bigint;
   const pid = layouts.offset("task_struct", "pid");
   const kcore = new Kcore();
@@ -97,8 +100,20 @@ async function gather(bootId: string): Promise<KernelFacts> {
         mapping: layouts.offset("page", "mapping"),
         refcount: layouts.offset("page", "_refcount"),
       },
+      tcp: knownTcp(layouts),
     };
   } finally {
     kcore.close();
+  }
+}
+
+/** Containers move without, but for connections that nobody has accepted. */
+function knownTcp(layouts: Layouts): TcpLayout | null {
+  try {
+    return tcpLayout(layouts);
+  } catch (error) {
+    if (!isMwarpError(error, "MWARP_E_UNSUPPORTED")) throw error;
+    log("warn", `connections that no task has cannot be read: ${error.message}`);
+    return null;
   }
 }

@@ -4,7 +4,7 @@ import type { AgentParams, AgentResult } from "../../protocol/agent.js";
 import { isTraced, killAll, killRestored, thaw } from "../containers/cgroup.js";
 import { destroyContainer } from "../containers/lifecycle.js";
 import { arrive, clearMoving, setMoving } from "../containers/moving.js";
-import { BRIDGE, CONTAINER_DEVICE, vethName } from "../containers/network.js";
+import { CONTAINER_DEVICE } from "../containers/network.js";
 import { clearHeld, heldBy, initPid, loadSpec } from "../containers/store.js";
 import { jobRuns, jobStatus, killJob } from "../job.js";
 import { log, timed } from "../log.js";
@@ -13,6 +13,7 @@ import { pollUntil } from "../process.js";
 import { adopt } from "./adopt.js";
 import { CriuWatch } from "./criu-watch.js";
 import { fetched, fetchFailed } from "./lazy-pages.js";
+import { openToLoose } from "./loose-connections.js";
 import { clearFiles, type DestinationRecord, destinationRecord, loadRecord, saveRecord } from "./record.js";
 import { endSilence } from "./silence.js";
 import type { Tools } from "./source.js";
@@ -40,7 +41,7 @@ export async function resume(params: AgentParams<"destination.resume">, tools: T
     return {};
   }
   await endSilence(cgroup, tools.helper);
-  await tools.helper.openFence(vethName(spec), BRIDGE);
+  await openToLoose(migrationPaths(record.id).images, spec, tools.helper);
   await tools.hooks.release(record.id, "pre-resume", 0);
   await thaw(cgroup);
   await tools.helper

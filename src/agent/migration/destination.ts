@@ -33,6 +33,8 @@ import { makeHugeRoom } from "./huge-room.js";
 import { pagesBytes, receiveImages } from "./images.js";
 import { receiveLayer } from "./layer-incoming.js";
 import { fetchesOrHasAll, holdFaults, startLazyPages } from "./lazy-pages.js";
+import { admitLoose } from "./loose-connections.js";
+import { deliverDatagrams } from "./loose-datagrams.js";
 import { heldBytes, pageServerEnds } from "./page-server.js";
 import { byTask } from "./pages.js";
 import { type DestinationRecord, destinationRecord, loadRecord, pruneRecords, saveRecord } from "./record.js";
@@ -220,6 +222,14 @@ export async function restore(
     throw new MwarpError("MWARP_E_RESTORE", `the container could not be frozen (errno ${hook.freezeErrno})`);
   }
   if (pagesFrom !== null) await holdFaults(paths, context.signal);
+  try {
+    const spec = await loadSpec(record.name);
+    await timed("loose connections", () => admitLoose(paths.images, spec, hook.initPid, tools.helper));
+    await deliverDatagrams(paths.images, spec, tools.helper);
+  } catch (error) {
+    await discardDestination(record, tools);
+    throw error;
+  }
   const tasks = await tasksOf(container.cgroup);
   await giveTraits(paths.images, tasks, tools.helper);
   await keepForAdoption(record, hook.initPid);

@@ -15,6 +15,7 @@ import type { Helper } from "../helper.js";
 import { containerPaths } from "../paths.js";
 import { mountReasons } from "./container-mounts.js";
 import { lookAtFiles } from "./layer.js";
+import { inspectLoose } from "./loose-faults.js";
 import { publishedPorts } from "./published-ports.js";
 import { sharedFileReasons } from "./shared-files.js";
 import { findUnsupported } from "./unsupported.js";
@@ -38,21 +39,35 @@ export async function inspect(
   const { cgroup } = containerPaths(name);
   const spec = await loadSpec(name);
   const listed = tasksOf(cgroup);
-  const [tasks, pages, memory, shared, swap, limit, files, groups, unsupported, mounts, inShared, published] =
-    await Promise.all([
-      listed,
-      listed.then(anonymousPages),
-      memoryBytes(cgroup),
-      sharedBytes(cgroup),
-      swapBytes(cgroup),
-      memoryLimitBytes(cgroup),
-      lookAtFiles(spec),
-      ownGroups(cgroup),
-      listed.then((tasks) => findUnsupported(tasks, spec, helper)),
-      listed.then((tasks) => mountReasons(tasks, spec)),
-      listed.then((tasks) => sharedFileReasons(tasks, spec)),
-      publishedPorts(spec.network),
-    ]);
+  const [
+    tasks,
+    pages,
+    memory,
+    shared,
+    swap,
+    limit,
+    files,
+    groups,
+    unsupported,
+    mounts,
+    inShared,
+    published,
+    loose,
+  ] = await Promise.all([
+    listed,
+    listed.then(anonymousPages),
+    memoryBytes(cgroup),
+    sharedBytes(cgroup),
+    swapBytes(cgroup),
+    memoryLimitBytes(cgroup),
+    lookAtFiles(spec),
+    ownGroups(cgroup),
+    listed.then((tasks) => findUnsupported(tasks, spec, helper)),
+    listed.then((tasks) => mountReasons(tasks, spec)),
+    listed.then((tasks) => sharedFileReasons(tasks, spec)),
+    publishedPorts(spec.network),
+    listed.then((tasks) => inspectLoose(tasks, spec)),
+  ]);
   return {
     spec,
     tasks,
@@ -63,7 +78,16 @@ export async function inspect(
     sharedBytes: shared,
     memoryLimitBytes: limit,
     writableLayerBytes: files.bytes,
-    unsupported: [...groups, ...files.unsupported, ...unsupported, ...mounts, ...inShared, ...published],
+    waitingPorts: loose.ports,
+    unsupported: [
+      ...groups,
+      ...files.unsupported,
+      ...unsupported,
+      ...mounts,
+      ...inShared,
+      ...published,
+      ...loose.faults,
+    ],
   };
 }
 

@@ -2,12 +2,12 @@
 import { readdir, readlink } from "node:fs/promises";
 import type { Task } from "../../protocol/agent.js";
 import type { ContainerSpec, NetworkIdentity } from "../../protocol/container.js";
-import { addressBytes } from "../../protocol/ip-address.js";
 import { readIfThere } from "../files.js";
 import type { Helper } from "../helper.js";
 import { log } from "../log.js";
 import { containerPaths } from "../paths.js";
-import { type InternetSocket, internetSockets, TcpState } from "../proc-net.js";
+import { type InternetSocket, internetSockets } from "../proc-net.js";
+import { addressText, isGroup, isLinkLocal, isOwn } from "./addresses.js";
 
 /** Inodes of sockets, and which descriptor has them: "pid 1 fd 3". */
 export type SocketHolders = Map<number, string>;
@@ -40,7 +40,6 @@ export async function socketFaults(
     ...[...tcp, ...udp].flatMap((socket) => judgeAddress(socket, spec.network, holders)),
     ...judgeNetlink(netlink ?? "", holders),
     ...judgeUnix(sockets, holders, elsewhere),
-    ...judgeWaiting(tcp),
   ];
 }
 
@@ -56,22 +55,9 @@ export function judgeAddress(
 }
 
 /** Addresses that are there wherever the container is. Groups are joined, not had. */
-function isKept(address: readonly number[], { ipv4, ipv6 }: NetworkIdentity): boolean {
-  const own = [ipv4, ipv6?.address].map((text) => addressBytes(text ?? "")?.join());
-  const [first = 0, second = 0] = address;
+function isKept(address: readonly number[], network: NetworkIdentity): boolean {
   const isAny = address.every((byte) => byte === 0);
-  if (isAny || own.includes(address.join())) return true;
-  if (address.length === 4) return first === 127 || first >= 224;
-  const isLinkLocal = first === 0xfe && (second & 0xc0) === 0x80;
-  return isLinkLocal || first === 0xff || address.join() === addressBytes("::1")?.join();
-}
-
-function addressText(address: readonly number[]): string {
-  if (address.length === 4) return address.join(".");
-  const groups = Array.from({ length: 8 }, (_, i) =>
-    ((address[2 * i]! << 8) | address[2 * i + 1]!).toString(16),
-  );
-  return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
+  return isAny || isOwn(address, network) || isGroup(address) || isLinkLocal(address);
 }
 
 /** Columns: sk, protocol, pid, groups, rmem, wmem, dump, locks, drops, inode. What is unread stops a dump (criu/sk-netlink.c). */
@@ -149,14 +135,4 @@ export function judgeUnix(
       ? [`${holder}: UNIX socket with a connection that has sent before it was accepted`]
       : [];
   });
-}
-
-/** No descriptor leads to what nobody has accepted, and CRIU has no other way to it (criu/sk-inet.c, can_dump_inet_sk). */
-export function judgeWaiting(tcp: readonly InternetSocket[]): string[] {
-  const waiting = tcp.filter(
-    ({ inode, state }) => inode === 0 && (state === TcpState.established || state === TcpState.closeWait),
-  );
-  return [...new Set(waiting.map(({ port }) => port))].map(
-    (port) => `the container: TCP connections at port ${port} that nobody has accepted`,
-  );
 }

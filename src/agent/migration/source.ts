@@ -37,6 +37,8 @@ import { holdImages, startHolder } from "./held-images.js";
 import { createParent, isLarge, linkParentTasks, listImages, sendImages } from "./images.js";
 import { mustBeFree } from "./inspect.js";
 import { knowLarge, sendLayer, startLayer } from "./layer.js";
+import { keepLoose } from "./loose-connections.js";
+import { keepDatagrams } from "./loose-datagrams.js";
 import { byTask } from "./pages.js";
 import { loadRecord, pruneRecords, type SourceRecord, saveRecord, sourceRecord } from "./record.js";
 import { writeOutShared } from "./shared-files.js";
@@ -194,6 +196,9 @@ export async function dump(
     throw new MwarpError("MWARP_E_DUMP", `the container could not be frozen (errno ${hook.freezeErrno})`);
   }
   await saveRecord({ ...record, step: "dumped" });
+  const spec = await loadSpec(record.name);
+  await timed("loose connections", () => keepLoose(paths.images, record.tasks, spec));
+  await timed("loose datagrams", () => keepDatagrams(paths.images, record.tasks, spec, tools.helper));
   const all = await listImages(paths.images);
   const large = pages.kind === "none" ? all.filter(isLarge) : [];
   const files = all.filter((file) => !large.includes(file));

@@ -2,7 +2,7 @@
  * Method `warp`: CRIU moves a skeleton without page contents; the pages change owner in one stun of both VMs.
  */
 
-import { readConnections } from "../../criu/connections.js";
+import { readConnections, readLooseConnections } from "../../criu/connections.js";
 import { taskPagesFiles } from "../../criu/plan.js";
 import { rewriteSkeleton } from "../../criu/skeleton.js";
 import { MwarpError, toMwarpError } from "../../errors.js";
@@ -160,7 +160,7 @@ function connectionsOf({ checked, onNote }: StepContext, { files }: Dumped): rea
   const { ipv4, ipv6 } = checked.usage.spec.network;
   const own = [ipv4, ipv6?.address].map((text) => addressBytes(text ?? "")?.join());
   try {
-    return readConnections(files)
+    return [...readConnections(files), ...readLooseConnections(files)]
       .filter(({ address }) => own.includes(address.join()))
       .slice(0, MOST_CONNECTIONS);
   } catch (error) {

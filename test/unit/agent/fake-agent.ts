@@ -24,6 +24,7 @@ export const info: GuestInfo = {
   runcVersion: null,
   quickTools: true,
   ipv6: true,
+  admitsConnections: true,
   memTotalBytes: 1,
   memAvailableBytes: 1,
   swapTotalBytes: 0,

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { type LayoutRequest, type Layouts, readLayouts } from "../../../src/agent/kernel/layouts.js";
+import { tcpLayout, tcpRequests } from "../../../src/agent/kernel/tcp-layout.js";
 import { projectRoot } from "../../support/mwarp.js";
 
 const HELPER = path.join(projectRoot, "dist/native/mwarp-guest");
@@ -158,5 +159,10 @@ describe("the layout of kernel structures", () => {
       Buffer.from("no BTF at all, but long enough to be"),
     ])
       await expect(read(broken, "page:flags")).rejects.toMatchObject({ code: "MWARP_E_UNSUPPORTED" });
+  });
+
+  it("is refused by name where a kernel's TCP is another", async () => {
+    const layouts = await read(new Blob().int("int").build(), ...tcpRequests);
+    expect(() => tcpLayout(layouts)).toThrow(expect.objectContaining({ code: "MWARP_E_UNSUPPORTED" }));
   });
 });

@@ -25,6 +25,7 @@ const info: GuestInfo = {
   runcVersion: "1.1.15+ds1",
   quickTools: true,
   ipv6: true,
+  admitsConnections: true,
   memTotalBytes: 2048 * MIB,
   memAvailableBytes: 1800 * MIB,
   swapTotalBytes: 0,
@@ -98,6 +99,7 @@ function makeWorld(guests: Record<string, Guest>): { world: MigrationWorld; aske
           memoryLimitBytes: null,
           writableLayerBytes: 0,
           sharedBytes: 0,
+          waitingPorts: [],
           unsupported: [],
           ...guest.usage,
         };
@@ -241,6 +243,16 @@ describe("preflight", () => {
     expect(refused.message).toMatch(/no IPv6.* fd6d:7761:7270::100/);
     const spec = { network: { ipv6: null } } as AgentResult<"source.inspect">["spec"];
     const { world } = makeWorld({ ...guests, "vm-a": { ...guests["vm-a"], usage: { spec } } });
+    await expect(check(world, request)).resolves.toBeDefined();
+  });
+
+  it("refuses a kernel that cannot take over what nobody has accepted, while there is any", async () => {
+    const source = { containers: [web()], usage: { waitingPorts: [80, 443] } };
+    const guests = { "vm-a": source, "vm-b": { info: { admitsConnections: false } } };
+    const refused = await refusal(guests);
+    expect(codes(refused)).toEqual(["MWARP_E_UNSUPPORTED"]);
+    expect(refused.message).toMatch(/port 80 and 443 wait to be accepted/);
+    const { world } = makeWorld({ ...guests, "vm-a": { ...source, usage: {} } });
     await expect(check(world, request)).resolves.toBeDefined();
   });
 
