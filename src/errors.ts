@@ -86,6 +86,11 @@ const table = {
   },
   MWARP_E_CRIU_TOO_OLD: { exit: 5, retryable: false, remedy: "Install CRIU 4.0 or newer in the guest." },
   MWARP_E_RUNC_TOO_OLD: { exit: 5, retryable: false, remedy: "Install runc 1.1.10 or newer in the guest." },
+  MWARP_E_CRUN_TOO_OLD: {
+    exit: 5,
+    retryable: false,
+    remedy: "Install crun 1.21 or newer in the guest, with CRIU's library (Debian: crun, libcriu2).",
+  },
   MWARP_E_UNSUPPORTED: {
     exit: 5,
     retryable: false,

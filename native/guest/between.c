@@ -19,19 +19,23 @@
 /* criu_req. */
 #define FIELD_OPTIONS 2
 /* criu_opts. */
-#define FIELD_PID 2
+#define FIELD_PID            2
+#define FIELD_NOTIFY_SCRIPTS 12
 /* criu_resp. */
 #define FIELD_NOTIFY 5
 /* criu_notify. */
 #define FIELD_SCRIPT     1
 #define FIELD_SCRIPT_PID 2
 
-#define MOST_FDS  4
-#define NAME_SIZE 64
-
 /* A criu_req of type NOTIFY that says no. */
 static const unsigned char refusal[] = {0x08, NOTIFY, 0x18, 0x00};
 static const unsigned char consent[] = {0x08, NOTIFY, 0x18, 0x01};
+/* notify_scripts of criu_opts, true. */
+static const unsigned char notify_scripts[] = {FIELD_NOTIFY_SCRIPTS << 3, 1};
+
+#define MOST_FDS     4
+#define NAME_SIZE    64
+#define VARINT_BYTES 10
 
 struct packet {
     unsigned char *bytes;
@@ -134,6 +138,48 @@ static void discard(struct packet *packet)
     free(packet->bytes);
 }
 
+/* Key and length of a field with a length. Returns their bytes. */
+static size_t write_head(unsigned char *at, uint32_t number, uint64_t length)
+{
+    size_t used = 0;
+
+    at[used++] = (unsigned char)(number << 3 | 2);
+    do {
+        at[used++] = (unsigned char)((length & 0x7f) | (length > 0x7f ? 0x80 : 0));
+        length >>= 7;
+    } while (length > 0);
+    return used;
+}
+
+/* Has CRIU tell of its stages also where the runtime does not want to know: crun does not, of a dump. It says yes to all then. */
+static int want_stages(struct packet *packet, const struct protobuf_field *options)
+{
+    unsigned char head[1 + VARINT_BYTES], *bytes, *at;
+    const unsigned char *rest = options->bytes + options->length;
+    struct protobuf_field asked;
+    size_t before, left;
+
+    if (protobuf_find(options->bytes, options->length, FIELD_NOTIFY_SCRIPTS, &asked) && asked.value != 0)
+        return 0;
+    /* Written as libraries write it, there is but one way to put the old head. */
+    before = (size_t)(options->bytes - packet->bytes) - write_head(head, FIELD_OPTIONS, options->length);
+    if (before > packet->length ||
+        memcmp(packet->bytes + before, head, (size_t)(options->bytes - packet->bytes) - before) != 0)
+        return -EPROTO;
+    bytes = malloc(packet->length + sizeof head + sizeof notify_scripts);
+    if (!bytes) return -ENOMEM;
+    at = mempcpy(bytes, packet->bytes, before);
+    at += write_head(at, FIELD_OPTIONS, options->length + sizeof notify_scripts);
+    at = mempcpy(at, options->bytes, options->length);
+    at = mempcpy(at, notify_scripts, sizeof notify_scripts);
+    left = packet->length - (size_t)(rest - packet->bytes);
+    at = mempcpy(at, rest, left);
+    free(packet->bytes);
+    packet->length = (size_t)(at - bytes);
+    packet->bytes = bytes;
+    return 0;
+}
+
 /* What runc asks for, when the agent wants it. The root of a dump is known by then. */
 static int pass_request(struct between *between)
 {
@@ -142,11 +188,14 @@ static int pass_request(struct between *between)
     int error = receive(between->runc, &packet);
 
     if (error == 1) {
-        if (protobuf_find(packet.bytes, packet.length, FIELD_OPTIONS, &options) &&
-            protobuf_find(options.bytes, options.length, FIELD_PID, &pid))
-            between->stage.init = (pid_t)pid.value;
+        if (protobuf_find(packet.bytes, packet.length, FIELD_OPTIONS, &options)) {
+            if (protobuf_find(options.bytes, options.length, FIELD_PID, &pid))
+                between->stage.init = (pid_t)pid.value;
+            error = want_stages(&packet, &options);
+        }
         between->stage.name = "begin";
-        error = stage_hold(&between->stage) == 0 ? deliver(between->criu, &packet) : -ECANCELED;
+        if (error >= 0)
+            error = stage_hold(&between->stage) == 0 ? deliver(between->criu, &packet) : -ECANCELED;
         spent(between, NULL);
     } else if (error == 0) {
         error = -EPIPE;

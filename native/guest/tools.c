@@ -10,12 +10,14 @@
  *         anything narrow. Archives that are compressed get unpacked as ever.
  *
  * MWARP_CRIU and MWARP_TAR name the stock programs, MWARP_CRIU_VERSION the file with the answer, MWARP_IMAGES the directory of a
- * migration's images. MWARP_HANDOVER and MWARP_STAGE are the library of native/criu and its list.
+ * migration's images. MWARP_HANDOVER and MWARP_STAGE are the library of native/criu and its list. MWARP_CGROUP is the control group
+ * that a CRIU which restores is to be in.
  */
 #include "guest.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +64,18 @@ static size_t kept_answer(char *answer, size_t size)
     return (size_t)bytes;
 }
 
+/* Of a restore: into the container's control group, where the runtime has not done that (crun). It is left again at pre-resume. */
+static int enter_group(void)
+{
+    const char *group = getenv("MWARP_CGROUP");
+    char path[PATH_MAX], pid[16];
+
+    if (!group) return 0;
+    snprintf(path, sizeof path, "%s/cgroup.procs", group);
+    snprintf(pid, sizeof pid, "%d", getpid());
+    return write_text(path, pid);
+}
+
 int criu_main(int argc, char **argv)
 {
     char request[sizeof version_request + 1], answer[ANSWER_BYTES];
@@ -85,8 +99,15 @@ int criu_main(int argc, char **argv)
             fprintf(stderr, "nobody could step between runc and CRIU: %s\n", strerror(-error));
             return 1;
         }
-        /* Memory for the container is staged by CRIU itself, where runc has put it: in the container's cgroup. */
-        if (getenv("MWARP_STAGE") && getenv("MWARP_HANDOVER")) setenv("LD_PRELOAD", getenv("MWARP_HANDOVER"), 1);
+        error = enter_group();
+        if (error < 0) {
+            fprintf(stderr, "CRIU could not be put into the container's control group: %s\n",
+                    strerror(-error));
+            return 1;
+        }
+        /* Memory for the container is staged by CRIU itself, in the container's cgroup. */
+        if (getenv("MWARP_STAGE") && getenv("MWARP_HANDOVER"))
+            setenv("LD_PRELOAD", getenv("MWARP_HANDOVER"), 1);
     }
     return run_stock("MWARP_CRIU", argv);
 }

@@ -7,11 +7,11 @@ import type { Readable } from "node:stream";
 import { MwarpError } from "../errors.js";
 import type { AgentParams } from "../protocol/agent.js";
 import { heldBy, initPid, loadSpec } from "./containers/store.js";
-import { runcInItsTime } from "./containers/time.js";
 import { readNumber } from "./files.js";
 import type { RequestContext } from "./methods.js";
 import { containerPaths } from "./paths.js";
 import { kill, shellCode } from "./process.js";
+import { runtimeOf } from "./runtimes/runtime.js";
 import type { DownStream, UpStream } from "./streams.js";
 
 async function feed(child: ChildProcess, up: UpStream): Promise<void> {
@@ -76,7 +76,7 @@ export async function containerExec(
   context: RequestContext,
 ): Promise<{ exitCode: number }> {
   const { name } = params;
-  await loadSpec(name);
+  const { runtime } = await loadSpec(name);
   const migration = await heldBy(name);
   if (migration !== null) {
     throw new MwarpError("MWARP_E_BUSY", `migration ${migration} has container ${name}`);
@@ -93,7 +93,7 @@ export async function containerExec(
     ...params.env.flatMap((variable) => ["--env", variable]),
   ];
   const [program, ...args] = [
-    ...(await runcInItsTime(name, init, dir)),
+    ...(await runtimeOf(runtime).executing(name, init, dir)),
     "exec",
     ...flags,
     name,

@@ -102,12 +102,6 @@ export const CHECK_GROUP = "mwarp-check";
 /** The container's cgroup, as the OCI configuration names it. */
 export const cgroupsPath = (name: string): string => `/mwarp/${name}`;
 
-/** Where runc keeps what it knows of its containers. */
-export const runcStateDir = (name: string): string => join("/run/runc", name);
-export const runcState = (name: string): string => join(runcStateDir(name), "state.json");
-/** Where runc mounts the root of a container that it restores, for CRIU (libcontainer/container_linux.go, Restore). */
-export const runcRestoreRoot = (name: string): string => join(runcStateDir(name), "criu-root");
-
 export interface MigrationPaths {
   readonly dir: string;
   readonly record: string;
@@ -123,8 +117,8 @@ export interface MigrationPaths {
   readonly lazyPages: string;
   /** Images of a round of a pre-copy. */
   round(round: number): string;
-  /** Copy of runc's record of the restored container. */
-  readonly runcState: string;
+  /** The runtime's record of the restored container. */
+  readonly runtimeRecord: string;
   verdict(action: HookAction): string;
 }
 
@@ -146,7 +140,7 @@ export function migrationPaths(id: string): MigrationPaths {
     pageServer: join(dir, "page-server"),
     lazyPages: join(dir, "lazy-pages"),
     round: (round) => join(dir, `round-${round}`),
-    runcState: join(dir, "runc-state.json"),
+    runtimeRecord: join(dir, "runtime-record.json"),
     verdict: (action) => join(dir, `verdict.${action}`),
   };
 }

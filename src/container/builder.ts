@@ -1,6 +1,6 @@
 /** What the daemon needs to make a container, in one object. */
 import { MwarpError } from "../errors.js";
-import type { ContainerSpec, NetworkIdentity, Volume } from "../protocol/container.js";
+import type { ContainerSpec, NetworkIdentity, RuntimeName, Volume } from "../protocol/container.js";
 import type { HealthWish } from "../protocol/health.js";
 import type { RestartPolicy } from "../protocol/restart.js";
 import { healthCheck } from "./health.js";
@@ -17,6 +17,7 @@ export interface SpecFacts {
   readonly rootfs: string;
   readonly network: NetworkIdentity;
   readonly hostname: string;
+  readonly runtime: RuntimeName;
   readonly createdAt: string;
   /** Null for a bundle that keeps its own command. */
   readonly argv: readonly string[] | null;
@@ -48,7 +49,7 @@ export function createContainerBuilder(store: string): ContainerBuilder {
   return {
     archive: (directory, signal) => archiveRootfs(directory, store, signal),
     unpack: (image, signal) => unpackImage(image, store, signal),
-    spec: ({ name, id, rootfs, network, hostname, createdAt, restart, health, ...facts }) => {
+    spec: ({ name, id, rootfs, network, hostname, runtime, createdAt, restart, health, ...facts }) => {
       checkVolumes(facts.volumes);
       return {
         name,
@@ -56,6 +57,7 @@ export function createContainerBuilder(store: string): ContainerBuilder {
         rootfs,
         network,
         hostname,
+        runtime,
         oci: ociConfig({ hostname, ...facts }),
         volumes: [...facts.volumes],
         createdAt,

@@ -66,6 +66,7 @@ export class RunService {
         rootfs: archive.digest,
         network,
         hostname: request.hostname ?? request.name,
+        runtime: request.runtime,
         createdAt: new Date().toISOString(),
         argv,
         env: request.env,

@@ -99,6 +99,7 @@ export class VmService {
         kernel: info.kernel,
         criu: info.criuVersion,
         runc: info.runcVersion,
+        crun: info.crun,
         memory_total_bytes: info.memTotalBytes,
         memory_available_bytes: info.memAvailableBytes,
       },

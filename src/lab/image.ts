@@ -50,6 +50,9 @@ const recipe = {
     "linux-image-cloud-amd64",
     "criu",
     "runc",
+    "crun",
+    // crun loads it when it is to use CRIU.
+    "libcriu2",
     "nodejs",
     "iproute2",
     "nftables",

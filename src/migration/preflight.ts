@@ -22,6 +22,7 @@ import {
   networkReasons,
   type Reason,
   resourceReasons,
+  runtimeReasons,
   unsettledReasons,
 } from "./reasons.js";
 import { volumeReasons } from "./volumes.js";
@@ -103,9 +104,11 @@ export async function preflight(
     destination === null ? NO_SIDE : ofDestination.side(destination),
   ]);
   reasons.push(...ofSource.failures, ...ofDestination.failures);
+  const runtime = container?.spec.runtime ?? "runc";
   if (source !== null && here.info !== null)
-    reasons.push(...guestReasons(source.endpoint.name, here.info, "dump"));
-  if (there.info !== null) reasons.push(...guestReasons(request.to, there.info, "restore"));
+    reasons.push(...guestReasons(source.endpoint.name, here.info, "dump", runtime));
+  if (there.info !== null) reasons.push(...guestReasons(request.to, there.info, "restore", runtime));
+  reasons.push(...runtimeReasons(request, runtime));
   if (here.info !== null && there.info !== null) reasons.push(...cpuReasons(here.info, there.info));
   for (const [vm, { backing, hazards }] of [
     [source, here],

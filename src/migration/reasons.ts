@@ -1,6 +1,7 @@
 /** What speaks against a migration between two guests, each reason with its code. Pure: facts in, reasons out. */
 import type { ErrorCode } from "../errors.js";
 import type { AgentResult } from "../protocol/agent.js";
+import type { RuntimeName } from "../protocol/container.js";
 import type { GuestInfo } from "../protocol/guest-info.js";
 import type { MigrationRequest } from "../protocol/migration.js";
 import type { VmHazards } from "../vm/hazards.js";
@@ -13,6 +14,8 @@ import { versionAtLeast } from "./versions.js";
 const MIN_CRIU = "4.0";
 /** runc before 1.1.10 passes action scripts and parent images differently. */
 const MIN_RUNC = "1.1.10";
+/** The one that was tried. */
+const MIN_CRUN = "1.21";
 /** Room the destination guest needs beside the container's own memory: skeleton images, page tables, CRIU itself. */
 export const DESTINATION_HEADROOM_BYTES = 96 * 1024 * 1024;
 
@@ -25,7 +28,13 @@ export interface Reason {
   readonly details?: readonly string[];
 }
 
-export function guestReasons(vm: string, info: GuestInfo, act: "dump" | "restore"): Reason[] {
+/** @param runtime that of the container */
+export function guestReasons(
+  vm: string,
+  info: GuestInfo,
+  act: "dump" | "restore",
+  runtime: RuntimeName,
+): Reason[] {
   const reasons: Reason[] = [];
   if (info.criuVersion === null || !versionAtLeast(info.criuVersion, MIN_CRIU)) {
     reasons.push({
@@ -33,6 +42,7 @@ export function guestReasons(vm: string, info: GuestInfo, act: "dump" | "restore
       message: `CRIU in ${vm} is ${info.criuVersion ?? "missing"}; to ${act}, ${MIN_CRIU} or newer is needed`,
     });
   }
+  if (runtime === "crun") return [...reasons, ...crunReasons(vm, info)];
   if (info.runcVersion === null || !versionAtLeast(info.runcVersion, MIN_RUNC)) {
     reasons.push({
       code: "MWARP_E_RUNC_TOO_OLD",
@@ -40,6 +50,35 @@ export function guestReasons(vm: string, info: GuestInfo, act: "dump" | "restore
     });
   }
   return reasons;
+}
+
+function crunReasons(vm: string, { crun, quickTools }: GuestInfo): Reason[] {
+  const code = "MWARP_E_CRUN_TOO_OLD";
+  if (crun === null || !versionAtLeast(crun.version, MIN_CRUN))
+    return [
+      { code, message: `crun in ${vm} is ${crun?.version ?? "missing"}; ${MIN_CRUN} or newer is needed` },
+    ];
+  if (!crun.criu)
+    return [
+      {
+        code,
+        message: `crun in ${vm} cannot use CRIU`,
+        hint: "Install CRIU's library (Debian: libcriu2), and a crun whose --version says +CRIU.",
+      },
+    ];
+  return quickTools ? [] : [{ code: "MWARP_E_UNSUPPORTED", message: `${vm} lacks criu or tar in its PATH` }];
+}
+
+/** crun hands CRIU no page server and no lazy pages. */
+export function runtimeReasons({ method }: MigrationRequest, runtime: RuntimeName): Reason[] {
+  if (runtime !== "crun" || method === "warp") return [];
+  return [
+    {
+      code: "MWARP_E_UNSUPPORTED",
+      message: `crun, which runs the container, cannot send memory over a network: no --method ${method}`,
+      hint: "Use --method warp, or run the container with --runtime runc.",
+    },
+  ];
 }
 
 /** Resources of the container that cannot be moved, as the source's agent names them. */

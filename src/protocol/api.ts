@@ -29,7 +29,13 @@
  */
 import * as z from "zod/mini";
 import { errorCodes } from "../errors.js";
-import { ContainerStateSchema, NameSchema, VolumeSchema, VolumeStateSchema } from "./container.js";
+import {
+  ContainerStateSchema,
+  NameSchema,
+  RuntimeNameSchema,
+  VolumeSchema,
+  VolumeStateSchema,
+} from "./container.js";
 import { HealthWishSchema, NO_WISH } from "./health.js";
 import {
   MigrationEventSchema,
@@ -101,6 +107,7 @@ export const VmListingSchema = z.object({
       kernel: z.string(),
       criu: z.nullable(z.string()),
       runc: z.nullable(z.string()),
+      crun: z._default(z.nullable(z.object({ version: z.string(), criu: z.boolean() })), null),
       memory_total_bytes: uint,
       memory_available_bytes: uint,
     }),
@@ -170,6 +177,7 @@ export const RunRequestSchema = z.object({
   volumes: z.optional(z.array(VolumeSchema)),
   restart: RestartPolicySchema,
   health: HealthWishSchema,
+  runtime: z._default(RuntimeNameSchema, "runc"),
 });
 export type RunRequest = z.infer<typeof RunRequestSchema>;
 
@@ -192,6 +200,7 @@ export const plainContainer = (
   hostname: null,
   restart: NO_RESTART,
   health: NO_WISH,
+  runtime: "runc",
 });
 
 export const VmExecRequestSchema = z.object({ argv });

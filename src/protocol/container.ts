@@ -56,6 +56,11 @@ export const namedVolumes = (volumes: readonly Volume[] = []): NamedVolume[] =>
 export const sharedVolumes = (volumes: readonly Volume[] = []): SharedVolume[] =>
   volumes.filter((volume) => volume.kind === "shared");
 
+/** OCI runtimes that mWarp drives. */
+export const runtimeNames = ["runc", "crun"] as const;
+export const RuntimeNameSchema = z.enum(runtimeNames);
+export type RuntimeName = z.infer<typeof RuntimeNameSchema>;
+
 export const ContainerSpecSchema = z.object({
   name: NameSchema,
   /** Made once at `run`; stays the same on every VM the container visits (32 hex digits). */
@@ -64,6 +69,8 @@ export const ContainerSpecSchema = z.object({
   rootfs: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
   network: NetworkIdentitySchema,
   hostname: z.string(),
+  /** Which OCI runtime has it; records of older versions name none. */
+  runtime: z._default(RuntimeNameSchema, "runc"),
   /** The OCI runtime configuration (config.json), made by the host; the agent fills in root and namespace paths only. */
   oci: z.record(z.string(), z.unknown()),
   volumes: z.optional(z.array(VolumeSchema)),

@@ -27,6 +27,8 @@ export const GuestInfoSchema = z.object({
   kernel: z.string(),
   criuVersion: z.nullable(z.string()),
   runcVersion: z.nullable(z.string()),
+  /** Null where there is none; `criu`: whether it was built to use CRIU, and finds CRIU's library. */
+  crun: z._default(z.nullable(z.object({ version: z.string(), criu: z.boolean() })), null),
   /** Whether runc and CRIU can have mWarp's stand-ins (agent/quick-tools.ts). Both sides of a migration must, or neither. */
   quickTools: z.boolean(),
   /** Whether its kernel speaks IPv6. */

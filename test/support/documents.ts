@@ -16,6 +16,7 @@ export const ContainerEntrySchema = z.object({
   ipv4: z.string(),
   ipv6: z.nullable(z.string()),
   mac: z.string(),
+  runtime: z.string(),
 });
 
 export const PsSchema = z.object({ containers: z.array(ContainerEntrySchema) });

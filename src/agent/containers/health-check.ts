@@ -11,8 +11,9 @@ import { exists, isMissing } from "../files.js";
 import { log } from "../log.js";
 import { CHECK_GROUP, containerPaths } from "../paths.js";
 import { kill, pollUntil, shellCode } from "../process.js";
+import { runtimeOf } from "../runtimes/runtime.js";
 import { killAll } from "./cgroup.js";
-import { runcInItsTime } from "./time.js";
+import { loadSpec } from "./store.js";
 
 export interface CheckEnd {
   /** Null when it was ended before it ended by itself. */
@@ -48,7 +49,8 @@ export async function runCheck(
   const ended = new AbortController();
   try {
     const pidFile = join(own, "pid");
-    const runc = await runcInItsTime(name, init, own);
+    const { runtime } = await loadSpec(name);
+    const executing = await runtimeOf(runtime).executing(name, init, own);
     const flags = ["--cgroup", CHECK_GROUP, "--pid-file", pidFile];
     tooLong(pidFile, timeoutMs, ended.signal).then(
       () => late.abort(),
@@ -56,7 +58,7 @@ export async function runCheck(
       () => undefined,
     );
     const either = AbortSignal.any([stop, late.signal]);
-    return await execute([...runc, "exec", ...flags, name, ...command], checkCgroup, either);
+    return await execute([...executing, "exec", ...flags, name, ...command], checkCgroup, either);
   } finally {
     ended.abort();
     await rm(own, { recursive: true, force: true });

@@ -1,6 +1,5 @@
 /** A container's life in this VM outside of migrations: made, started, removed. */
 import { rm, rmdir } from "node:fs/promises";
-import { join } from "node:path";
 import { MwarpError } from "../../errors.js";
 import type { AgentParams } from "../../protocol/agent.js";
 import type { ContainerSpec } from "../../protocol/container.js";
@@ -9,8 +8,9 @@ import type { Helper } from "../helper.js";
 import { endJob, jobStatus, startShim } from "../job.js";
 import { log, timed } from "../log.js";
 import { unmountBelow } from "../mounts.js";
-import { containerPaths, runcStateDir } from "../paths.js";
+import { containerPaths } from "../paths.js";
 import { lastLines, pollUntil, run } from "../process.js";
+import { runtimeArguments, runtimeLog, runtimeOf } from "../runtimes/runtime.js";
 import { createBundle, mountRoot } from "./bundle.js";
 import { killAll } from "./cgroup.js";
 import { healthBegins } from "./health.js";
@@ -38,7 +38,8 @@ export async function createContainer(spec: ContainerSpec, whence: "here" | "els
 export async function destroyContainer(name: string, helper: Helper, volumes: "go" | "stay"): Promise<void> {
   const paths = containerPaths(name);
   const spec = (await exists(paths.spec)) ? await loadSpec(name) : null;
-  await clearProcesses(name, helper);
+  await killAll(paths.cgroup);
+  if (spec !== null) await forget(spec, helper);
   await unmountBelow(paths.dir, helper);
   if (spec) await removeNetwork(spec);
   if (await exists(paths.cgroup)) await rmdir(paths.cgroup);
@@ -46,24 +47,15 @@ export async function destroyContainer(name: string, helper: Helper, volumes: "g
   await freeName(name);
 }
 
-/** Ends all that runs in a container, and has runc forget it. Its files and its network stay. */
-async function clearProcesses(name: string, helper: Helper): Promise<void> {
-  await killAll(containerPaths(name).cgroup);
-  const runcState = runcStateDir(name);
-  if (!(await exists(runcState))) return;
-  await run(["runc", "delete", "-f", name]);
-  // What runc could not remove, a killed restore left: the bind mount of the root, an unreadable state.
-  await unmountBelow(runcState, helper);
-  await rm(runcState, { recursive: true, force: true });
+/** Has the runtime forget a container whose tasks have ended. */
+async function forget({ name, runtime }: ContainerSpec, helper: Helper): Promise<void> {
+  const state = runtimeOf(runtime).stateDir(name);
+  if (!(await exists(state))) return;
+  await run([runtime, "delete", "-f", name]);
+  // What it could not remove, a killed restore left: the bind mount of the root, an unreadable state.
+  await unmountBelow(state, helper);
+  await rm(state, { recursive: true, force: true });
 }
-
-/** Arguments of runc that end in a running container, with the log file that keeps its own messages. */
-export const runcArguments = (job: string, ...args: readonly string[]): string[] => [
-  "runc",
-  "--log",
-  join(job, "runc.log"),
-  ...args,
-];
 
 export async function runContainer(spec: ContainerSpec, helper: Helper): Promise<{ pid: number }> {
   await claimName(spec, { migration: null });
@@ -87,13 +79,14 @@ export async function runContainer(spec: ContainerSpec, helper: Helper): Promise
 
 /**
  * Starts a container that has ended, with the files that it has. Its network is made anew: what it had set there it sets again.
- * `MWARP_E_RUNTIME` when runc cannot; it has ended with exit code 127 then, as where a shell finds no command.
+ * `MWARP_E_RUNTIME` when its runtime cannot; it has ended with exit code 127 then, as where a shell finds no command.
  */
 export async function startAgain(spec: ContainerSpec, helper: Helper): Promise<{ pid: number }> {
-  const { pid, exit, job } = containerPaths(spec.name);
+  const { pid, exit, job, cgroup } = containerPaths(spec.name);
   // One that an agent before this one began to start, and did not live to see.
   await endJob(job);
-  await clearProcesses(spec.name, helper);
+  await killAll(cgroup);
+  await forget(spec, helper);
   await shimEnds(job);
   await removeNetwork(spec);
   for (const stale of [pid, exit]) await rm(stale, { force: true });
@@ -109,7 +102,8 @@ export async function startAgain(spec: ContainerSpec, helper: Helper): Promise<{
 
 async function start(spec: ContainerSpec): Promise<number> {
   const paths = containerPaths(spec.name);
-  const argv = runcArguments(
+  const argv = runtimeArguments(
+    spec.runtime,
     paths.job,
     ...["run", "--detach", "--bundle", paths.bundle, "--pid-file", paths.pid, spec.name],
   );
@@ -119,12 +113,16 @@ async function start(spec: ContainerSpec): Promise<number> {
   });
   if (status !== 0) {
     const details = [
-      ...lastLines((await readIfThere(join(paths.job, "runc.log"))) ?? ""),
+      ...lastLines((await readIfThere(runtimeLog(paths.job))) ?? ""),
       ...lastLines((await readIfThere(paths.log)) ?? ""),
     ];
-    throw new MwarpError("MWARP_E_RUNTIME", `runc could not start ${spec.name} (exit code ${status})`, {
-      details,
-    });
+    throw new MwarpError(
+      "MWARP_E_RUNTIME",
+      `${spec.runtime} could not start ${spec.name} (exit code ${status})`,
+      {
+        details,
+      },
+    );
   }
   return Number((await readIfThere(paths.pid)) ?? 0);
 }

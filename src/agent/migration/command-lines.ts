@@ -1,8 +1,8 @@
-/** The command lines of stock runc and CRIU: what an expert would type by hand for each method. */
+/** The command lines of stock runtimes and CRIU: what an expert would type by hand for each method. */
 import { join } from "node:path";
 import type { PageRoute, PageServer } from "../../protocol/agent.js";
-import { runcArguments } from "../containers/lifecycle.js";
 import { type ContainerPaths, type MigrationPaths, migrationPaths } from "../paths.js";
+import { runtimeArguments } from "../runtimes/runtime.js";
 import type { DestinationRecord, SourceRecord } from "./record.js";
 
 const hostPort = ({ address, port }: PageServer): string => `${address}:${port}`;
@@ -14,7 +14,8 @@ const parentPath = (after: number | null): string[] =>
 /** One round of a pre-copy; what is as it was in the round before stays there. */
 export function preDumpCommand(record: SourceRecord, round: number, server: PageServer): string[] {
   const paths = migrationPaths(record.id);
-  return runcArguments(
+  return runtimeArguments(
+    record.runtime,
     paths.job,
     ...["checkpoint", "--pre-dump", "--image-path", paths.round(round), "--work-path", paths.work],
     ...parentPath(round > 1 ? round - 1 : null),
@@ -25,7 +26,8 @@ export function preDumpCommand(record: SourceRecord, round: number, server: Page
 /** @param serves where CRIU is to serve the pages of a lazy dump */
 export function checkpointCommand(record: SourceRecord, route: PageRoute): string[] {
   const paths = migrationPaths(record.id);
-  return runcArguments(
+  return runtimeArguments(
+    record.runtime,
     paths.job,
     ...["checkpoint", "--image-path", paths.images, "--work-path", paths.work],
     ...["--tcp-established", "--file-locks", ...pageArguments(record, route), record.name],
@@ -68,7 +70,8 @@ export function restoreCommand(
   pagesFrom: PageServer | null,
 ): string[] {
   const paths = migrationPaths(record.id);
-  return runcArguments(
+  return runtimeArguments(
+    record.runtime,
     paths.job,
     ...["restore", "--detach", "--image-path", paths.images, "--work-path", paths.work],
     ...["--bundle", container.bundle, "--pid-file", container.pid],

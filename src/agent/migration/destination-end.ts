@@ -115,7 +115,7 @@ export async function finish(
     }
     const status = await runcEnds(paths);
     if (status !== 0) {
-      log("error", `${record.id}: runc restore ended with ${status} after the commit`);
+      log("error", `${record.id}: ${record.runtime} restore ended with ${status} after the commit`);
       await adopt(record);
     }
     await clearMoving(record.name, record.id);

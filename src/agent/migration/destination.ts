@@ -23,6 +23,7 @@ import type { RequestContext } from "../methods.js";
 import { containerPaths, HANDOVER_LIBRARY, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { toolEnvironment } from "../quick-tools.js";
+import { runtimeOf } from "../runtimes/runtime.js";
 import { keepForAdoption } from "./adopt.js";
 import { lazyPagesCommand, restoreCommand } from "./command-lines.js";
 import { failureDetails } from "./criu-log.js";
@@ -63,6 +64,7 @@ export async function prepare(
   const record: DestinationRecord = {
     id,
     name: spec.name,
+    runtime: spec.runtime,
     side: "destination",
     step: "preparing",
     tasks: [],
@@ -89,7 +91,7 @@ export async function prepare(
   return {};
 }
 
-/** runc reads what the descriptors are before it starts CRIU; the images bring the same file along. */
+/** The runtime reads what the descriptors are before it starts CRIU; the images bring the same file along. */
 async function standBy(
   record: DestinationRecord,
   descriptors: readonly string[],
@@ -117,7 +119,8 @@ async function startRestore(
   const command = restoreCommand(record, container, pagesFrom);
   for (const stale of [container.pid, container.exit]) await rm(stale, { force: true });
   const tools = toolEnvironment(toolset, paths.images);
-  await startShim(container.dir, paths.job, command, { ...tools, ...environment });
+  const inside = runtimeOf(record.runtime).restoresInsideGroup ? {} : { MWARP_CGROUP: container.cgroup };
+  await startShim(container.dir, paths.job, command, { ...tools, ...inside, ...environment });
   return command;
 }
 
@@ -184,7 +187,7 @@ export async function layer(
   if (params.pass === "first") return {};
   await checkMovingFiles(record.name);
   const mount = (): Promise<unknown> => mountRoot(spec, tools.helper);
-  if (await wasStarted(migrationPaths(record.id))) await showRoot(record.name, tools.helper, mount);
+  if (await wasStarted(migrationPaths(record.id))) await showRoot(record, tools.helper, mount);
   else await mount();
   return {};
 }
@@ -244,7 +247,7 @@ export async function restore(
   };
 }
 
-/** Starts runc, or lets one go on that stands by. */
+/** Starts the runtime, or lets one go on that stands by. */
 async function tellRestore(record: DestinationRecord, toolset: Toolset, tools: Tools): Promise<string[]> {
   const standsBy = await wasStarted(migrationPaths(record.id));
   if (toolset === "quick") await tools.hooks.release(record.id, "begin", 0);
@@ -264,7 +267,7 @@ async function restoreFailure(
   await discardDestination(record, tools).catch((error: unknown) =>
     log("error", `${record.id}: left behind: ${String(error)}`),
   );
-  return new MwarpError("MWARP_E_RESTORE", `runc restore ended with ${status}`, { details });
+  return new MwarpError("MWARP_E_RESTORE", `${record.runtime} restore ended with ${status}`, { details });
 }
 
 export async function pagesCome(

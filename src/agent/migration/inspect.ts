@@ -1,6 +1,7 @@
 /** What a running container uses and holds, for preflight. Only looks. */
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult, Task } from "../../protocol/agent.js";
+import type { ContainerSpec } from "../../protocol/container.js";
 import {
   memoryBytes,
   memoryLimitBytes,
@@ -21,13 +22,14 @@ import { sharedFileReasons } from "./shared-files.js";
 import { findUnsupported } from "./unsupported.js";
 
 /** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`. */
-export async function mustBeFree(name: string): Promise<void> {
-  await loadSpec(name);
+export async function mustBeFree(name: string): Promise<ContainerSpec> {
+  const spec = await loadSpec(name);
   const holder = await heldBy(name);
   if (holder !== null) throw new MwarpError("MWARP_E_BUSY", `migration ${holder} has container ${name}`);
   if ((await initPid(name)) === null) {
     throw new MwarpError("MWARP_E_NOT_RUNNING", `container ${name} does not run`);
   }
+  return spec;
 }
 
 /** The errors of `mustBeFree`. What has nothing to do with each other is asked at the same time. */

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import * as z from "zod/mini";
 import { MwarpError } from "../../errors.js";
 import { PageServerSchema, TaskSchema } from "../../protocol/agent.js";
+import { RuntimeNameSchema } from "../../protocol/container.js";
 import { readIfThere, writeAtomic } from "../files.js";
 import type { Helper } from "../helper.js";
 import { unmountBelow } from "../mounts.js";
@@ -33,7 +34,12 @@ const destinationSteps = [
   "aborted",
 ] as const;
 
-const common = { id: z.string(), name: z.string(), tasks: z.array(TaskSchema) };
+const common = {
+  id: z.string(),
+  name: z.string(),
+  runtime: z._default(RuntimeNameSchema, "runc"),
+  tasks: z.array(TaskSchema),
+};
 const RecordSchema = z.discriminatedUnion("side", [
   z.object({
     ...common,

@@ -28,6 +28,7 @@ import type { RequestContext } from "../methods.js";
 import { containerPaths, migrationPaths } from "../paths.js";
 import { pollUntil } from "../process.js";
 import { toolEnvironment } from "../quick-tools.js";
+import { runtimeOf } from "../runtimes/runtime.js";
 import type { DownStream } from "../streams.js";
 import { freePort, listens } from "../tcp-port.js";
 import { checkpointCommand } from "./command-lines.js";
@@ -45,13 +46,7 @@ import { writeOutShared } from "./shared-files.js";
 import { silence } from "./silence.js";
 import { releaseSource } from "./source-end.js";
 import { stageable } from "./stageable.js";
-import {
-  endForgottenDumps,
-  externalDescriptors,
-  mustStandBy,
-  untilStandingBy,
-  wasStarted,
-} from "./stand-by.js";
+import { endForgottenDumps, mustStandBy, untilStandingBy, wasStarted } from "./stand-by.js";
 import { keepTraits } from "./traits.js";
 
 const DUMP_TIMEOUT_MS = 120_000;
@@ -70,7 +65,7 @@ export interface Tools {
  */
 export async function prepare(params: AgentParams<"source.prepare">): Promise<AgentResult<"source.prepare">> {
   const { migration: id, name } = params;
-  await mustBeFree(name);
+  const { runtime } = await mustBeFree(name);
   const known = await loadRecord(id);
   if (known && !(known.side === "source" && known.step === "prepared")) {
     throw new MwarpError("MWARP_E_PROTOCOL", `migration ${id} is already ${known.step} in this VM`);
@@ -82,7 +77,10 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Ag
   for (const dir of [paths.images, paths.work]) await mkdir(dir, { recursive: true });
   await createParent(paths);
   const tasks = await tasksOf(containerPaths(name).cgroup);
-  const record = { id, name, side: "source", step: "prepared", tasks, serves: null, sendsTo: null } as const;
+  const record: SourceRecord = {
+    ...{ id, name, runtime, tasks, side: "source", step: "prepared" },
+    ...{ serves: null, sendsTo: null },
+  };
   await saveRecord(record);
   await setMoving(name, id);
   await pruneRecords();
@@ -90,7 +88,7 @@ export async function prepare(params: AgentParams<"source.prepare">): Promise<Ag
   if (params.tools === "stock") return { descriptors: null };
   await startDump(record, { kind: "none" }, params.tools);
   startHolder(id);
-  return { descriptors: await externalDescriptors(name) };
+  return { descriptors: await runtimeOf(runtime).externalDescriptors(name) };
 }
 
 async function startDump(record: SourceRecord, pages: PageRoute, toolset: Toolset): Promise<string[]> {
@@ -266,7 +264,7 @@ async function dumpFailure(record: SourceRecord, tools: Tools, watch: CriuWatch)
   if (status === null) return null;
   const details = await failureDetails(paths.job, join(paths.work, "dump.log"));
   await releaseSource(record, tools);
-  return new MwarpError("MWARP_E_DUMP", `runc checkpoint ended with ${status}`, { details });
+  return new MwarpError("MWARP_E_DUMP", `${record.runtime} checkpoint ended with ${status}`, { details });
 }
 
 export async function readPages(

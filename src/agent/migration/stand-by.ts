@@ -4,35 +4,20 @@
  */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import * as z from "zod/mini";
 import { MwarpError } from "../../errors.js";
 import { initPid } from "../containers/store.js";
-import { exists, readIfThere } from "../files.js";
+import { exists } from "../files.js";
 import type { Helper } from "../helper.js";
 import type { Hooks } from "../hooks.js";
 import { endJob, jobRuns } from "../job.js";
-import {
-  containerPaths,
-  MIGRATIONS_DIR,
-  type MigrationPaths,
-  migrationPaths,
-  runcRestoreRoot,
-  runcState,
-} from "../paths.js";
-import { loadRecord } from "./record.js";
+import { containerPaths, MIGRATIONS_DIR, type MigrationPaths, migrationPaths } from "../paths.js";
+import { runtimeOf } from "../runtimes/runtime.js";
+import { type DestinationRecord, loadRecord } from "./record.js";
 
 /** They take less than a second, also under emulation. */
 const START_TIMEOUT_MS = 15_000;
-const RuncStateSchema = z.object({ external_descriptors: z.optional(z.array(z.string())) });
 
-/** Where runc remembers what it gave to the container's init as its first descriptors; null when it does not say. */
-export async function externalDescriptors(name: string): Promise<string[] | null> {
-  const text = await readIfThere(runcState(name));
-  if (text === null) throw new MwarpError("MWARP_E_NOT_RUNNING", `runc knows no container ${name}`);
-  return RuncStateSchema.parse(JSON.parse(text)).external_descriptors ?? null;
-}
-
-/** Whether a runc was started for this migration, ahead of time or not. */
+/** Whether a runtime was started for this migration, ahead of time or not. */
 export const wasStarted = ({ job }: MigrationPaths): Promise<boolean> => exists(join(job, "pid"));
 
 /** Until CRIU waits for its request. @param ended why it never will */
@@ -65,16 +50,16 @@ export async function endForgottenDumps(name: string): Promise<void> {
 }
 
 /**
- * Shows CRIU the root of the container. runc bound what is at its place, an empty directory, to where CRIU looks for it. That goes
+ * Shows CRIU the root of the container. The runtime bound what is at its place, an empty directory, to where CRIU looks for it. That goes
  * before the root is mounted: where mounts are shared (mount_namespaces(7)), either would follow the other.
  * @param mountRoot mounts it at its place
  */
 export async function showRoot(
-  name: string,
+  { name, runtime }: DestinationRecord,
   helper: Helper,
   mountRoot: () => Promise<unknown>,
 ): Promise<void> {
-  const shown = runcRestoreRoot(name);
+  const shown = runtimeOf(runtime).restoreRoot(name);
   await helper.unmount(shown);
   await mountRoot();
   await helper.bindMount(containerPaths(name).merged, shown);

@@ -62,6 +62,7 @@ export function psEntry({ vm, container }: ContainerListing) {
     ipv6: spec.network.ipv6?.address ?? null,
     mac: spec.network.mac,
     hostname: spec.hostname,
+    runtime: spec.runtime,
     rootfs: spec.rootfs,
     volumes: spec.volumes ?? [],
     created_at: spec.createdAt,

@@ -1,8 +1,9 @@
 /** `mwarp run`: starts a container in a VM. */
 import path from "node:path";
+import { Option } from "commander";
 import { MwarpError } from "../../errors.js";
 import type { RunSource } from "../../protocol/api.js";
-import type { Volume } from "../../protocol/container.js";
+import { type RuntimeName, runtimeNames, type Volume } from "../../protocol/container.js";
 import type { HealthWish } from "../../protocol/health.js";
 import type { RestartPolicy } from "../../protocol/restart.js";
 import {
@@ -44,6 +45,7 @@ interface RunOptions {
   readonly healthStartPeriod?: number;
   /** Commander's name for --no-healthcheck. */
   readonly healthcheck: boolean;
+  readonly runtime: RuntimeName;
 }
 
 export const registerRun: Register = (program, session) => {
@@ -92,6 +94,7 @@ export const registerRun: Register = (program, session) => {
       parseDurationOrNone,
     )
     .option("--no-healthcheck", "no health check, whatever the image says")
+    .addOption(new Option("--runtime <name>", "OCI runtime in the VM").choices(runtimeNames).default("runc"))
     .argument("[command...]", "command and its arguments, after --")
     .action(async (command: string[], options: RunOptions) => {
       const source = sourceOf(command, options, session.io.cwd);
@@ -113,6 +116,7 @@ export const registerRun: Register = (program, session) => {
             volumes: [...(options.volume ?? [])],
             restart: options.restart ?? { name: "no" },
             health,
+            runtime: options.runtime,
           },
           signal,
         ),

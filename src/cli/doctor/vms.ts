@@ -6,6 +6,7 @@ import { type Check, fail, ok, warn } from "./check.js";
 /** As preflight demands them. */
 const MIN_CRIU = "4.0";
 const MIN_RUNC = "1.1.10";
+const MIN_CRUN = "1.21";
 
 export function judgeVm(vm: VmListing): Check[] {
   const id = (what: string): string => `vm.${vm.name}.${what}`;
@@ -23,6 +24,7 @@ export function judgeVm(vm: VmListing): Check[] {
     ok(id("agent"), `version ${agent.version}, kernel ${agent.kernel}`),
     judgeVersion(id("criu"), "CRIU", agent.criu, MIN_CRIU),
     judgeVersion(id("runc"), "runc", agent.runc, MIN_RUNC),
+    judgeCrun(id("crun"), agent.crun),
     memory,
     vm.library
       ? ok(id("library"), "mWarp's library is loaded: memory can be remapped")
@@ -43,6 +45,14 @@ function judgeVersion(id: string, what: string, found: string | null, wanted: st
   return atLeast(found, wanted)
     ? ok(id, `${what} ${found}`)
     : fail(id, `${what} ${found} is too old`, `Install ${what} ${wanted} or newer in the guest.`);
+}
+
+/** Only a container of --runtime crun needs it. */
+function judgeCrun(id: string, crun: NonNullable<VmListing["agent"]>["crun"]): Check {
+  if (crun === null) return ok(id, "not installed: no container of --runtime crun can run here");
+  if (!crun.criu)
+    return warn(id, `crun ${crun.version} cannot use CRIU: its containers cannot move`, "Install libcriu2.");
+  return judgeVersion(id, "crun", crun.version, MIN_CRUN);
 }
 
 /** Compares dotted versions; what follows the numbers ("+ds1", "-rc.1") is left out. */

@@ -17,6 +17,7 @@ const spec: ContainerSpec = {
   rootfs: "0".repeat(64),
   network: { mac: "02:00:00:00:00:01", ipv4: "10.0.0.2", prefixLength: 24, gateway: null, ipv6: null },
   hostname: "web",
+  runtime: "runc",
   oci: {
     ociVersion: "1.0.2",
     process: { args: ["sh"], terminal: true },

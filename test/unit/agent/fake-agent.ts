@@ -22,6 +22,7 @@ export const info: GuestInfo = {
   kernel: "k",
   criuVersion: null,
   runcVersion: null,
+  crun: null,
   quickTools: true,
   ipv6: true,
   admitsConnections: true,

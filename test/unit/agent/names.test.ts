@@ -11,6 +11,7 @@ const spec = (id: string): ContainerSpec => ({
   rootfs: "0".repeat(64),
   network: { mac: "02:00:00:00:00:01", ipv4: "10.0.0.2", prefixLength: 24, gateway: null, ipv6: null },
   hostname: "web",
+  runtime: "runc",
   oci: {},
   createdAt: "2024-01-01T00:00:00Z",
   restart: { name: "no" },

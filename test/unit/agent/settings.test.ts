@@ -2,9 +2,9 @@
 import { expect, it } from "vitest";
 import { blocksUsr1 } from "../../../src/agent/containers/shim.js";
 import { networkSysctls, setNetworkSysctls } from "../../../src/agent/containers/sysctls.js";
-import { startOf } from "../../../src/agent/containers/time.js";
 import { judgeSettings } from "../../../src/agent/migration/task-settings.js";
 import { translate } from "../../../src/agent/migration/traits.js";
+import { startOf } from "../../../src/agent/runtimes/runc-time.js";
 import type { ContainerSpec } from "../../../src/protocol/container.js";
 
 const status = (inherited: string, bounding: string): string =>

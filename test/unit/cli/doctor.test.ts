@@ -32,6 +32,7 @@ const vm: VmListing = {
     kernel: "6.12",
     criu: "4.1.1",
     runc: "1.1.15+ds1",
+    crun: { version: "1.21", criu: true },
     memory_total_bytes: 1 << 30,
     memory_available_bytes: 1 << 29,
   },

@@ -26,6 +26,7 @@ const runRequest = (name: string, changes: Partial<RunRequest> = {}): RunRequest
   hostname: null,
   restart: NO_RESTART,
   health: NO_WISH,
+  runtime: "runc",
   ...changes,
 });
 

@@ -16,8 +16,19 @@ export class FakeBuilder implements ContainerBuilder {
   }
 
   spec(input: SpecFacts): ContainerSpec {
-    const { name, id, rootfs, network, hostname, createdAt, restart, health: _health, ...oci } = input;
-    return { name, id, rootfs, network, hostname, oci, createdAt, restart, health: null };
+    const {
+      name,
+      id,
+      rootfs,
+      network,
+      hostname,
+      runtime,
+      createdAt,
+      restart,
+      health: _health,
+      ...oci
+    } = input;
+    return { name, id, rootfs, network, hostname, runtime, oci, createdAt, restart, health: null };
   }
 
   network(taken: readonly { ipv4: string }[], { ipv4 }: { ipv4: string | null }): ContainerSpec["network"] {

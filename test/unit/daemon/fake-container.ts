@@ -16,6 +16,7 @@ export function containerState(name: string, changes: Partial<ContainerState> = 
       ipv6: null,
     },
     hostname: name,
+    runtime: "runc",
     oci: {},
     createdAt: "2026-01-01T00:00:00.000Z",
     restart: NO_RESTART,

@@ -17,6 +17,7 @@ const info: GuestInfo = {
   kernel: "6.12",
   criuVersion: "4.1.1",
   runcVersion: "1.1.15+ds1",
+  crun: { version: "1.21", criu: true },
   quickTools: true,
   ipv6: true,
   admitsConnections: true,

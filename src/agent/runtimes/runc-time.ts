@@ -6,7 +6,6 @@
 import { mkdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { readText, writeFile } from "../memory-files.js";
-import { runcState } from "../paths.js";
 import { mustRun } from "../process.js";
 
 /** Boot-clock ticks at which a process was started, as the reader's time namespace has it: field 22 of proc_pid_stat(5). */
@@ -16,10 +15,12 @@ export const startOf = (stat: string): string => stat.slice(stat.lastIndexOf(")"
  * Words that start a command line of runc which executes something in a container. Where the container has a time namespace of its
  * own, runc itself is in it. There the start of a process reads otherwise, by which runc tells a container's first process from
  * another that has got its pid; so it is shown a copy of its record in which the start reads as it does there.
+ * @param state file in which runc keeps what it knows of the container
  * @param init pid of the container's first process
  * @param dir of the execution, which goes with it
  */
 export async function runcInItsTime(
+  state: string,
   name: string,
   init: number,
   dir: string,
@@ -33,11 +34,11 @@ export async function runcInItsTime(
   const enter = ["nsenter", `--time=${namespace}`] as const;
   const root = join(dir, "runc");
   await mkdir(join(root, name), { recursive: true, mode: 0o711 });
-  const [state, stat] = await Promise.all([
-    readText(runcState(name)),
+  const [known, stat] = await Promise.all([
+    readText(state),
     mustRun([...enter, "cat", `/proc/${init}/stat`]),
   ]);
-  const shown = state.replace(/"init_process_start":\d+/, `"init_process_start":${startOf(stat)}`);
+  const shown = known.replace(/"init_process_start":\d+/, `"init_process_start":${startOf(stat)}`);
   await writeFile(join(root, name, "state.json"), shown);
   return [...enter, "runc", "--root", root];
 }
