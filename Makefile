@@ -21,6 +21,12 @@ HOST_C      := $(wildcard native/host/*.c)
 BENCH_C     := $(wildcard native/bench/*.c)
 MEMORY_C    := $(wildcard native/memory/*.c)
 WORKLOADS_C := $(wildcard test/workloads/*.c)
+KMOD_FILES  := $(wildcard native/kmod/*.[ch]) native/kmod/Kbuild
+KMOD_TEST_C := $(wildcard test/kmod/*.c)
+
+# The kernel that mwarp.ko is built for, and where its headers are.
+KERNEL       ?= $(shell uname -r)
+KERNEL_BUILD ?= /lib/modules/$(KERNEL)/build
 
 NATIVE  := $(if $(VMM_C),dist/native/libmwarp-vmm.so) \
            $(if $(GUEST_C),dist/native/mwarp-guest) \
@@ -35,7 +41,7 @@ WORKLOAD_NAMES := $(patsubst test/workloads/%.c,%,$(filter-out %/common.c %/all.
 WORKLOADS := $(WORKLOAD_NAMES:%=dist/test/%)
 MODULES := node_modules/.package-lock.json
 
-.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak zdtm demo bench bench-quick measure clean packages native workloads
+.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak zdtm demo bench bench-quick measure clean packages native workloads kmod
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -96,7 +102,21 @@ dist/native/mwarp-bench-gap: native/bench/gap/gap.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) -static -o $@ $<
 
-workloads: $(WORKLOADS) dist/test-support/capture dist/test-support/zdtm-init ## the C programs of the tests
+# Not a part of `build`: mWarp runs without it, and only hosts whose kernel takes modules have a use for it.
+kmod: dist/kmod/$(KERNEL)/mwarp.ko ## the kernel module, for this kernel or KERNEL=RELEASE (and KERNEL_BUILD=its headers)
+
+dist/kmod/$(KERNEL)/mwarp.ko: $(KMOD_FILES)
+	@[ -e $(KERNEL_BUILD)/Makefile ] || { echo "mwarp: no headers of kernel $(KERNEL): apt-get install linux-headers-$(KERNEL)" >&2; exit 1; }
+	@mkdir -p $(@D)
+	cp $(KMOD_FILES) $(@D)/
+	$(MAKE) -C $(KERNEL_BUILD) M=$(abspath $(@D)) modules
+
+workloads: $(WORKLOADS) dist/test-support/capture dist/test-support/zdtm-init dist/test-support/kmod-test ## the C programs of the tests
+
+# Runs in VMs that have nothing but it and the module.
+dist/test-support/kmod-test: $(KMOD_TEST_C) $(wildcard test/kmod/*.h) native/kmod/mwarp.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) -static -o $@ $(KMOD_TEST_C)
 
 # It runs in containers that have no libraries of this machine.
 dist/test-support/zdtm-init: test/zdtm/init.c

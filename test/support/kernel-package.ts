@@ -1,6 +1,6 @@
-/** Kernels of the host's own distribution: unpacked, in the cache. */
+/** Kernels of the host's own distribution, and the headers that modules for them are built with: unpacked, in the cache. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { cacheDir } from "../../src/paths.js";
 
@@ -66,6 +66,22 @@ export function kernelTree(metaPackage: string, busybox: string): KernelTree {
   });
   const [release] = readdirSync(path.join(directory, "lib/modules"));
   return { release, directory };
+}
+
+/** The directory that a module for this kernel is built in, as /lib/modules/RELEASE/build is where headers are installed. */
+export function kernelHeaders(release: string): string {
+  const name = `linux-headers-${release}`;
+  const others = dependencies(name, /^linux-(headers|kbuild)-/);
+  const directory = unpacked(`headers-${release}`, [name, ...others], (work) => {
+    const build = path.join(work, "usr/src", name);
+    // It names its other half where that is installed.
+    const makefile = path.join(build, "Makefile");
+    const target = work.slice(0, -".new".length);
+    writeFileSync(makefile, readFileSync(makefile, "utf8").replaceAll("/usr/src/", `${target}/usr/src/`));
+    // Only type information is made from it, by a program that is not needed otherwise.
+    rmSync(path.join(build, "vmlinux"), { force: true });
+  });
+  return path.join(directory, "usr/src", name);
 }
 
 /**
