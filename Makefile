@@ -41,7 +41,7 @@ WORKLOAD_NAMES := $(patsubst test/workloads/%.c,%,$(filter-out %/common.c %/all.
 WORKLOADS := $(WORKLOAD_NAMES:%=dist/test/%)
 MODULES := node_modules/.package-lock.json
 
-.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak zdtm demo bench bench-quick measure clean packages native workloads kmod
+.PHONY: help build check check-types check-style check-walls check-unused unit test e2e soak zdtm demo bench bench-quick measure measure-kmod clean packages native workloads kmod
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -186,6 +186,10 @@ bench-quick: build ## a look at the methods and the planner, under five minutes
 measure: build ## what the table of a stun costs on this machine
 	$(BIN)/esbuild test/measure/table.ts --bundle --platform=node --format=esm --target=node20 --packages=external --log-level=warning --outfile=dist/test-support/measure-table.mjs
 	node dist/test-support/measure-table.mjs
+
+measure-kmod: build workloads ## what an exchange by the kernel module costs, in a VM
+	$(BIN)/esbuild test/measure/kernel-module.ts --bundle --platform=node --format=esm --target=node20 --packages=external --log-level=warning --outfile=dist/test-support/measure-kmod.mjs
+	node dist/test-support/measure-kmod.mjs
 
 clean: ## remove what the build made
 	rm -rf dist coverage test-results
