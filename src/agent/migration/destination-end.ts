@@ -1,7 +1,7 @@
 /** The ends of the destination side: it runs, or nothing of it is left. All can be repeated. */
 import { MwarpError } from "../../errors.js";
 import type { AgentParams, AgentResult } from "../../protocol/agent.js";
-import { isTraced, killAll, killRestored, thaw } from "../containers/cgroup.js";
+import { isPopulated, isTraced, killAll, killRestored, thaw } from "../containers/cgroup.js";
 import { destroyContainer } from "../containers/lifecycle.js";
 import { arrive, clearMoving, setMoving } from "../containers/moving.js";
 import { CONTAINER_DEVICE } from "../containers/network.js";
@@ -20,6 +20,8 @@ import type { Tools } from "./source.js";
 
 const DETACH_TIMEOUT_MS = 20_000;
 const RUNC_END_TIMEOUT_MS = 30_000;
+/** What CRIU may take to clear up after tasks that are dead. */
+const CRIU_PATIENCE_MS = 2_000;
 type Empty = Record<string, never>;
 
 /**
@@ -141,9 +143,13 @@ export async function discardDestination(record: DestinationRecord, tools: Tools
     await killRestored(container.cgroup);
     for (const stage of ["begin", "pre-resume"] as const) await tools.hooks.release(record.id, stage, 1);
     const watch = new CriuWatch(paths.job);
+    const begun = performance.now();
     await jobEnds(paths.job, async () => {
       await killRestored(container.cgroup);
       await watch.endOrphan();
+      // CRIU waits for init (criu/cr-restore.c, restore_root_task), and init for its children, which are dead and which CRIU traces.
+      const late = performance.now() - begun > CRIU_PATIENCE_MS;
+      if (late && !(await isPopulated(container.cgroup))) await killJob(paths.job);
     });
     await destroyContainer(record.name, tools.helper, "go");
   }
