@@ -28,6 +28,7 @@ __attribute__((constructor)) static void begin(void)
     unsetenv("LD_PRELOAD");
     if (list) stage_all(list);
     unsetenv("MWARP_STAGE");
+    terminal_begin();
 }
 
 static void begin_task(pid_t child)

@@ -16,7 +16,8 @@
  *   - CRIU's calls do what they do without us. Whatever is not as expected only leaves memory staged for nothing; it goes with CRIU.
  *
  * Environment: MWARP_STAGE names the list of what is to be staged (stage.c), MWARP_IMAGES the directory of the images, where the
- * list of what is to be handed over lies by the time the first task is forked (plan.c).
+ * list of what is to be handed over lies by the time the first task is forked (plan.c). MWARP_TERMINAL is there for a container whose
+ * init leads a session with a terminal (terminal.c).
  */
 #ifndef MWARP_HANDOVER_H
 #define MWARP_HANDOVER_H
@@ -112,5 +113,8 @@ bool plan_descends(pid_t pid, pid_t ancestor);
 /* Gives back what no mapping keeps. Before the first fork: nothing is to be held twice while the container is put together. */
 void plan_trim(void);
 const struct run *plan_keeps(const struct mapping *mapping);
+
+/* terminal.c */
+void terminal_begin(void);
 
 #endif

@@ -10,8 +10,8 @@
  *         anything narrow. Archives that are compressed get unpacked as ever.
  *
  * MWARP_CRIU and MWARP_TAR name the stock programs, MWARP_CRIU_VERSION the file with the answer, MWARP_IMAGES the directory of a
- * migration's images. MWARP_HANDOVER and MWARP_STAGE are the library of native/criu and its list. MWARP_CGROUP is the control group
- * that a CRIU which restores is to be in.
+ * migration's images. MWARP_HANDOVER is the library of native/criu, MWARP_STAGE and MWARP_TERMINAL are what it is for. MWARP_CGROUP is
+ * the control group that a CRIU which restores is to be in.
  */
 #include "guest.h"
 
@@ -106,7 +106,7 @@ int criu_main(int argc, char **argv)
             return 1;
         }
         /* Memory for the container is staged by CRIU itself, in the container's cgroup. */
-        if (getenv("MWARP_STAGE") && getenv("MWARP_HANDOVER"))
+        if (getenv("MWARP_HANDOVER") && (getenv("MWARP_STAGE") || getenv("MWARP_TERMINAL")))
             setenv("LD_PRELOAD", getenv("MWARP_HANDOVER"), 1);
     }
     return run_stock("MWARP_CRIU", argv);
