@@ -111,7 +111,7 @@ dist/kmod/$(KERNEL)/mwarp.ko: $(KMOD_FILES)
 	cp $(KMOD_FILES) $(@D)/
 	$(MAKE) -C $(KERNEL_BUILD) M=$(abspath $(@D)) modules
 
-workloads: $(WORKLOADS) dist/test-support/capture dist/test-support/zdtm-init dist/test-support/kmod-test ## the C programs of the tests
+workloads: $(WORKLOADS) dist/test-support/capture dist/test-support/console dist/test-support/zdtm-init dist/test-support/kmod-test ## the C programs of the tests
 
 # Runs in VMs that have nothing but it and the module.
 dist/test-support/kmod-test: $(KMOD_TEST_C) $(wildcard test/kmod/*.h) native/kmod/mwarp.h

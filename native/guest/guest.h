@@ -2,7 +2,7 @@
  * mwarp-guest: the part of the guest side that must not be JavaScript. One static program, called under
  * several names:
  *
- *   mwarp-guest shim CONTAINER JOB -- RUNC...   keeps a container's output and exit code, outlives the agent
+ *   mwarp-guest shim [--terminal] CONTAINER JOB -- RUNC...   keeps a container's output and exit code, outlives the agent
  *   mwarp-guest job JOB -- COMMAND...           runs a command whose exit code outlives the agent
  *   mwarp-guest lazy JOB CGROUP -- CRIU...      a job that fetches pages, whose failure ends the cgroup's tasks
  *   mwarp-guest pages                           resident helper of the agent on stdin and stdout (pages.c)

@@ -32,7 +32,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "tcp-receive") == 0) return tcp_receive_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "tcp-send") == 0) return tcp_send_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "action") == 0) return action_main();
-    fprintf(stderr, "usage: mwarp-guest shim CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | "
+    fprintf(stderr, "usage: mwarp-guest shim [--terminal] CONTAINER JOB -- RUNC... | job JOB -- COMMAND... | "
                     "lazy JOB CGROUP -- CRIU... | pages | hold | relay PORT | symbols NAME... | btf FILE REQUEST... | tcp-trial KFUNC | fault-costs | "
                     "layer DIRECTORY CGROUP ROOT TREE... | layer-look DIRECTORY TREE... | "
                     "digests DIRECTORY | patch DIRECTORY | "

@@ -4,11 +4,15 @@
  * parent of the container's init once runc is gone, and keeps its exit code. The agent may come and go
  * meanwhile.
  *
+ * With --terminal the container has a pty instead of the pipes, whose master the shim keeps (terminal.h); what comes out of it counts as
+ * stdout. While somebody looks, the log is not kept waiting for the end of a line.
+ *
  * Files: CONTAINER/log, CONTAINER/exit, CONTAINER/pid (written by runc); JOB/status (exit code of runc),
  * JOB/pid (ours). SIGUSR1 asks for all that the container has said so far to be in its log, the beginning of an unfinished line, too;
  * CONTAINER/flushed says that it is. A container that stands still says nothing more: its log is complete then.
  */
 #include "guest.h"
+#include "terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +34,11 @@
 #define LINE_BYTES  16384
 #define EARLY_EXITS 64
 #define NO_STATUS   (-1)
+/* Of those in `streams`. */
+#define OUT 0
+#define ERR 1
+#define TTY 2
+#define STREAMS 3
 
 struct stream {
     const char *name;
@@ -50,7 +59,9 @@ struct shim {
         int status;
     } early[EARLY_EXITS];
     size_t early_count;
-    struct stream streams[2];
+    struct stream streams[STREAMS];
+    /* Null for a container without. */
+    struct terminal *terminal;
 };
 
 int exit_code(int status)
@@ -104,18 +115,18 @@ static void log_line(struct shim *shim, const struct stream *stream, size_t byte
     if (writev(shim->log, parts, 3) < 0) return;
 }
 
-/* Takes what is in the pipe; at its end writes the unfinished line and closes. */
-static void drain(struct shim *shim, struct stream *stream)
+/* Takes what is in the pipe, or the pty; at its end writes the unfinished line and closes. False when there was nothing to take. */
+static bool drain(struct shim *shim, struct stream *stream)
 {
     ssize_t n = read(stream->fd, stream->line + stream->used, LINE_BYTES - stream->used);
     char *newline;
 
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return false;
     if (n <= 0) {
         if (stream->used > 0) log_line(shim, stream, stream->used, 'F');
         close(stream->fd);
         stream->fd = -1;
-        return;
+        return false;
     }
     stream->used += (size_t)n;
     while ((newline = memchr(stream->line, '\n', stream->used))) {
@@ -129,16 +140,37 @@ static void drain(struct shim *shim, struct stream *stream)
         log_line(shim, stream, LINE_BYTES, 'P');
         stream->used = 0;
     }
+    return true;
+}
+
+/* Whoever looks at a terminal is not to wait for the end of the line. */
+static void show_begun(struct shim *shim)
+{
+    struct stream *stream = &shim->streams[TTY];
+
+    if (stream->used == 0 || !terminal_is_watched(shim->terminal)) return;
+    log_line(shim, stream, stream->used, 'P');
+    stream->used = 0;
+}
+
+/* All that the container has said to its terminal: a read that finds nothing has waited for what the kernel still had under way. */
+static void drain_terminal(void *of)
+{
+    struct shim *shim = of;
+
+    while (shim->streams[TTY].fd >= 0 && drain(shim, &shim->streams[TTY])) {}
 }
 
 /* The rest of a line that was cut comes, with its own tag, from here or from the shim of the VM that the container moves to. */
 static void flush(struct shim *shim)
 {
-    for (size_t i = 0; i < 2; i++) {
+    drain_terminal(shim);
+    for (size_t i = 0; i < STREAMS; i++) {
         struct stream *stream = &shim->streams[i];
         int bytes;
 
-        while (stream->fd >= 0 && ioctl(stream->fd, FIONREAD, &bytes) == 0 && bytes > 0) drain(shim, stream);
+        while (i != TTY && stream->fd >= 0 && ioctl(stream->fd, FIONREAD, &bytes) == 0 && bytes > 0)
+            drain(shim, stream);
         if (stream->used > 0) log_line(shim, stream, stream->used, 'P');
         stream->used = 0;
     }
@@ -203,25 +235,51 @@ static pid_t start(char **argv, int out, int err)
     _exit(127);
 }
 
+static bool is_over(const struct shim *shim)
+{
+    return shim->runc_status != NO_STATUS && (shim->init < 0 || shim->init_status != NO_STATUS);
+}
+
+static void serve_terminal(struct shim *shim, const struct pollfd *polls)
+{
+    struct stream *stream = &shim->streams[TTY];
+    struct terminal *terminal = shim->terminal;
+    bool had = terminal->master >= 0;
+
+    terminal_serve(terminal, polls, drain_terminal, shim);
+    if (!had && terminal->master >= 0) stream->fd = terminal->master;
+    if (stream->fd >= 0) show_begun(shim);
+    /* It was closed at its end. */
+    if (had && stream->fd < 0) terminal->master = -1;
+    if (is_over(shim)) terminal_end(terminal);
+}
+
 static void serve(struct shim *shim, int signals)
 {
-    struct pollfd polls[3];
+    /* Signals, the streams, and what a terminal has. */
+    struct pollfd polls[1 + STREAMS + TERMINAL_POLLS];
     struct signalfd_siginfo info;
+    nfds_t count = 1 + STREAMS;
 
+    if (shim->terminal) count += TERMINAL_POLLS;
     for (;;) {
-        int finished = shim->runc_status != NO_STATUS && (shim->init < 0 || shim->init_status != NO_STATUS);
+        bool open = false;
 
-        if (finished && shim->streams[0].fd < 0 && shim->streams[1].fd < 0) return;
         polls[0] = (struct pollfd){.fd = signals, .events = POLLIN};
-        polls[1] = (struct pollfd){.fd = shim->streams[0].fd, .events = POLLIN};
-        polls[2] = (struct pollfd){.fd = shim->streams[1].fd, .events = POLLIN};
-        if (poll(polls, 3, -1) < 0 && errno != EINTR) return;
-        if (polls[1].revents) drain(shim, &shim->streams[0]);
-        if (polls[2].revents) drain(shim, &shim->streams[1]);
+        for (size_t i = 0; i < STREAMS; i++) {
+            polls[1 + i] = (struct pollfd){.fd = shim->streams[i].fd, .events = POLLIN};
+            open |= shim->streams[i].fd >= 0;
+        }
+        if (is_over(shim) && !open) return;
+        if (shim->terminal) terminal_wait(shim->terminal, polls + 1 + STREAMS);
+        if (poll(polls, count, -1) < 0 && errno != EINTR) return;
+        for (size_t i = 0; i < STREAMS; i++)
+            if (polls[1 + i].revents) drain(shim, &shim->streams[i]);
         if (polls[0].revents && read(signals, &info, sizeof info) > 0) {
             reap(shim);
             if (info.ssi_signo == SIGUSR1) flush(shim);
         }
+        if (shim->terminal) serve_terminal(shim, polls + 1 + STREAMS);
     }
 }
 
@@ -242,18 +300,23 @@ static int prepare_signals(void)
 int shim_main(int argc, char **argv)
 {
     static struct shim shim = {.log = -1, .runc_status = NO_STATUS, .init_status = NO_STATUS, .init = -1};
-    int out[2], err[2], signals;
+    static struct terminal terminal;
+    int out[2], err[2], signals, own = 0;
 
-    if (argc < 4 || strcmp(argv[2], "--") != 0) return 2;
-    shim.container = argv[0];
-    shim.job = argv[1];
+    if (argc > 0 && strcmp(argv[0], "--terminal") == 0) own = 1;
+    if (argc - own < 4 || strcmp(argv[own + 2], "--") != 0) return 2;
+    shim.container = argv[own];
+    shim.job = argv[own + 1];
+    if (own) shim.terminal = &terminal;
     signals = prepare_signals();
     if (signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) return 1;
     if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) return 1;
-    shim.streams[0] = (struct stream){.name = "stdout", .fd = out[0]};
-    shim.streams[1] = (struct stream){.name = "stderr", .fd = err[0]};
+    if (shim.terminal && terminal_listen(shim.terminal, shim.container, shim.job) < 0) return 1;
+    shim.streams[OUT] = (struct stream){.name = "stdout", .fd = out[0]};
+    shim.streams[ERR] = (struct stream){.name = "stderr", .fd = err[0]};
+    shim.streams[TTY] = (struct stream){.name = "stdout", .fd = -1};
     write_number(shim.job, "pid", getpid());
-    shim.runc = start(argv + 3, out[1], err[1]);
+    shim.runc = start(argv + own + 3, out[1], err[1]);
     if (shim.runc < 0) return 1;
     close(out[1]);
     close(err[1]);
