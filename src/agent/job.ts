@@ -36,15 +36,23 @@ export async function startJob(dir: string, argv: readonly string[], added: Envi
   await launch(dir, ["job", dir, "--", ...argv], added);
 }
 
+/** What a container has for its standard streams. */
+export type Stdio = "pipes" | "terminal";
+
+/** What runc must be told of them: where it delivers the master of a terminal to the shim. */
+export const consoleArguments = (stdio: Stdio, jobDir: string): string[] =>
+  stdio === "terminal" ? ["--console-socket", join(jobDir, "console")] : [];
+
 /** Starts runc under a shim that keeps the container's output and exit code. */
 export async function startShim(
   containerDir: string,
   jobDir: string,
   argv: readonly string[],
-  added: Environment = {},
+  { stdio, added = {} }: { readonly stdio: Stdio; readonly added?: Environment },
 ): Promise<void> {
   await freshDirectory(jobDir);
-  await launch(jobDir, ["shim", containerDir, jobDir, "--", ...argv], added);
+  const terminal = stdio === "terminal" ? ["--terminal"] : [];
+  await launch(jobDir, ["shim", ...terminal, containerDir, jobDir, "--", ...argv], added);
 }
 
 /**

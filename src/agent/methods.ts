@@ -1,5 +1,6 @@
 /** Every method of the agent protocol, and what serves it. */
 import type { AgentMethod, AgentParams, AgentResult } from "../protocol/agent.js";
+import { attachContainer } from "./containers/attach.js";
 import { removeContainer, runContainer } from "./containers/lifecycle.js";
 import { containerLogs } from "./containers/logs.js";
 import { startContainer, stopContainer } from "./containers/restart.js";
@@ -61,6 +62,7 @@ export function createHandlers(tools: source.Tools): Handlers {
     "container.list": async () => ({ containers: await listContainers() }),
     "container.exec": containerExec,
     "container.logs": containerLogs,
+    "container.attach": attachContainer,
     "container.stop": (params) => keeper.exclusive(params.name, () => stopContainer(params)),
     "container.start": (params) => keeper.exclusive(params.name, () => startContainer(params, helper)),
     "container.remove": (params) =>

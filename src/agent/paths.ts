@@ -56,6 +56,10 @@ export interface ContainerPaths {
   readonly frozenAt: string;
   /** There once the shim has put into the log what it was asked to. */
   readonly flushed: string;
+  /** Socket of the shim of a container with a terminal (native/guest/terminal.h). */
+  readonly terminal: string;
+  /** What was typed at its terminal and is still unread, while the container is on its way. */
+  readonly input: string;
   /** Files of the shim's current run. */
   readonly job: string;
   readonly cgroup: string;
@@ -88,6 +92,8 @@ export function containerPaths(name: string): ContainerPaths {
     health: join(dir, "health.json"),
     frozenAt: join(dir, "frozen-at"),
     flushed: join(dir, "flushed"),
+    terminal: join(dir, "terminal"),
+    input: join(dir, "input"),
     job: join(dir, "job"),
     cgroup: join("/sys/fs/cgroup", cgroupsPath(name)),
     checkCgroup: join("/sys/fs/cgroup", cgroupsPath(name), CHECK_GROUP),

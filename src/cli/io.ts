@@ -1,8 +1,15 @@
 /** The outside of the command line, in one object: streams, environment, signals. Tests hand in their own. */
 import type { Readable, Writable } from "node:stream";
 
-export type OutStream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
-export type InStream = Readable & { readonly isTTY?: boolean };
+export type OutStream = Writable & {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+};
+export type InStream = Readable & {
+  readonly isTTY?: boolean;
+  readonly setRawMode?: (raw: boolean) => unknown;
+};
 
 export interface Io {
   readonly stdin: InStream;

@@ -1,8 +1,15 @@
 /** What the daemon needs to make a container, in one object. */
 import { MwarpError } from "../errors.js";
-import type { ContainerSpec, NetworkIdentity, RuntimeName, Volume } from "../protocol/container.js";
+import {
+  type ContainerSpec,
+  hasTerminal,
+  type NetworkIdentity,
+  type RuntimeName,
+  type Volume,
+} from "../protocol/container.js";
 import type { HealthWish } from "../protocol/health.js";
 import type { RestartPolicy } from "../protocol/restart.js";
+import type { Window } from "../protocol/terminal.js";
 import { healthCheck } from "./health.js";
 import { type ImageProcess, mergeEnv } from "./image/config.js";
 import { type UnpackedImage, unpackImage, type WantedImage } from "./image/unpack.js";
@@ -24,6 +31,8 @@ export interface SpecFacts {
   readonly env: readonly string[];
   readonly workdir: string | null;
   readonly memoryLimitBytes: number | null;
+  /** Null for none, or a bundle's own. */
+  readonly terminal: Window | null;
   /** config.json of a bundle, parsed; null for a bare root file system. */
   readonly bundleConfig: Readonly<Record<string, unknown>> | null;
   /** What an image says of its process; null for the other sources. */
@@ -51,6 +60,8 @@ export function createContainerBuilder(store: string): ContainerBuilder {
     unpack: (image, signal) => unpackImage(image, store, signal),
     spec: ({ name, id, rootfs, network, hostname, runtime, createdAt, restart, health, ...facts }) => {
       checkVolumes(facts.volumes);
+      const oci = ociConfig({ hostname, ...facts });
+      if (runtime !== "runc" && hasTerminal({ oci })) throw noTerminal(runtime);
       return {
         name,
         id,
@@ -58,7 +69,7 @@ export function createContainerBuilder(store: string): ContainerBuilder {
         network,
         hostname,
         runtime,
-        oci: ociConfig({ hostname, ...facts }),
+        oci,
         volumes: [...facts.volumes],
         createdAt,
         restart,
@@ -69,27 +80,50 @@ export function createContainerBuilder(store: string): ContainerBuilder {
   };
 }
 
+/** Nothing has shown yet that a terminal comes through a restore by it. */
+const noTerminal = (runtime: RuntimeName): MwarpError =>
+  new MwarpError("MWARP_E_UNSUPPORTED", `a container of ${runtime} has no terminal that could move`, {
+    hint: "Leave the terminal away, or use --runtime runc.",
+  });
+
 function ociConfig({
   argv,
   env,
   workdir,
   hostname,
   memoryLimitBytes,
+  terminal,
   bundleConfig,
   image,
   volumes,
 }: Pick<
   SpecFacts,
-  "argv" | "env" | "workdir" | "hostname" | "memoryLimitBytes" | "bundleConfig" | "image" | "volumes"
+  | "argv"
+  | "env"
+  | "workdir"
+  | "hostname"
+  | "memoryLimitBytes"
+  | "terminal"
+  | "bundleConfig"
+  | "image"
+  | "volumes"
 >): OciConfig {
   if (bundleConfig !== null) {
-    return adaptBundle(bundleConfig, { argv, env, cwd: workdir, hostname, memoryLimitBytes, volumes });
+    return adaptBundle(bundleConfig, {
+      argv,
+      env,
+      cwd: workdir,
+      hostname,
+      memoryLimitBytes,
+      terminal,
+      volumes,
+    });
   }
   if (image !== null) {
     const { argv, user, annotations } = image;
     const merged = { argv, env: mergeEnv(image.env, env), cwd: workdir ?? image.cwd };
-    return makeOciConfig({ ...merged, hostname, memoryLimitBytes, user, annotations });
+    return makeOciConfig({ ...merged, hostname, memoryLimitBytes, terminal, user, annotations });
   }
   if (argv === null || argv.length === 0) throw new MwarpError("MWARP_E_USAGE", "no command given");
-  return makeOciConfig({ argv, env, cwd: workdir ?? "/", hostname, memoryLimitBytes });
+  return makeOciConfig({ argv, env, cwd: workdir ?? "/", hostname, memoryLimitBytes, terminal });
 }

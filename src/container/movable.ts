@@ -11,11 +11,18 @@ const usualDevices = new Set(
   ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"].map((name) => `/dev/${name}`),
 );
 
+/**
+ * CRIU dumps no container with namespaces of another user namespace (criu/namespaces.c, check_user_ns: "One or more namespaces doesn't
+ * belong to the target user namespace"), and the network namespace is made before the container, in the VM's. One of the container's own
+ * CRIU would have to restore with all that is in it.
+ */
+const USER_NAMESPACE =
+  "linux.namespaces has user: the container's network belongs to the VM's user namespace, and CRIU takes only both or neither";
+
 /** Each reason why a container of this bundle could not move, as a phrase; empty when it can. */
 export function unmovable(bundle: BundleConfig): string[] {
   const { linux } = bundle;
   return [
-    ...(bundle.process.terminal === true ? ["process.terminal is true: a terminal cannot follow"] : []),
     ...namespaceReasons(linux.namespaces ?? []),
     ...(bundle.mounts ?? []).flatMap(mountReason),
     ...(linux.devices ?? [])
@@ -33,6 +40,7 @@ function namespaceReasons(namespaces: readonly { type: string; path?: string | u
     .filter(([type]) => !present.has(type))
     .map(([type, what]) => `linux.namespaces has no ${type}: it would share the VM's ${what}`);
   const others = namespaces.flatMap(({ type, path }) => {
+    if (type === "user") return [USER_NAMESPACE];
     if (!movableNamespaces.has(type)) return [`linux.namespaces has ${type}, which is not supported`];
     return path === undefined || path === "" ? [] : [`linux.namespaces joins ${path} (${type})`];
   });

@@ -2,6 +2,7 @@
 import { constants } from "node:os";
 import { MwarpError } from "../errors.js";
 import type { Volume } from "../protocol/container.js";
+import type { Window } from "../protocol/terminal.js";
 import { type BundleConfig, parseBundle } from "./bundle-schema.js";
 import type { ImageProcess } from "./image/config.js";
 import { isBind, unmovable } from "./movable.js";
@@ -15,6 +16,8 @@ export interface OciInput {
   readonly hostname: string;
   /** Limit of the container's memory cgroup; null for none. */
   readonly memoryLimitBytes: number | null;
+  /** Of a pty with that size; null for pipes. */
+  readonly terminal: Window | null;
   /** Root when left out. */
   readonly user?: ImageProcess["user"];
   readonly annotations?: Readonly<Record<string, string>>;
@@ -101,15 +104,25 @@ const seccomp = {
 const hasPath = (env: readonly string[]): boolean => env.some((entry) => entry.startsWith("PATH="));
 const memoryLimit = (limit: number) => ({ memory: { limit } });
 
-/** A configuration with common defaults: root writable, no terminal, namespaces of its own for all but users and time. */
+/** What goes into `process` for a pty; programs on one want to know its kind. */
+const terminalOf = (window: Window | null) =>
+  window === null
+    ? { terminal: false }
+    : { terminal: true, consoleSize: { height: window.rows, width: window.columns } };
+const TERM = "TERM=xterm";
+const withKind = (env: readonly string[]): string[] =>
+  env.some((entry) => entry.startsWith("TERM=")) ? [...env] : [...env, TERM];
+
+/** A configuration with common defaults: root writable, namespaces of its own for all but users and time. */
 export function makeOciConfig(input: OciInput): OciConfig {
+  const env = input.terminal === null ? input.env : withKind(input.env);
   return {
     ociVersion: OCI_VERSION,
     process: {
-      terminal: false,
+      ...terminalOf(input.terminal),
       user: input.user ?? { uid: 0, gid: 0 },
       args: [...input.argv],
-      env: hasPath(input.env) ? [...input.env] : [`PATH=${DEFAULT_PATH}`, ...input.env],
+      env: hasPath(env) ? [...env] : [`PATH=${DEFAULT_PATH}`, ...env],
       cwd: input.cwd,
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       rlimits: [{ type: "RLIMIT_NOFILE", hard: MAX_OPEN_FILES, soft: MAX_OPEN_FILES }],
@@ -144,6 +157,7 @@ export interface BundleOverrides {
   readonly cwd: string | null;
   readonly hostname: string;
   readonly memoryLimitBytes: number | null;
+  readonly terminal: Window | null;
   /** Each takes the place of a mount that the bundle has there. */
   readonly volumes?: readonly Volume[];
 }
@@ -177,12 +191,18 @@ export function adaptBundle(config: unknown, overrides: BundleOverrides): OciCon
 }
 
 function adaptProcess(process: BundleConfig["process"], overrides: BundleOverrides): OciConfig {
-  const { consoleSize: _none, ...kept } = process;
+  const { terminal } = overrides;
+  const { consoleSize, ...kept } = process;
+  const env = [...(process.env ?? []), ...overrides.env];
+  const own =
+    process.terminal === true
+      ? { terminal: true, ...(consoleSize === undefined ? {} : { consoleSize }) }
+      : terminalOf(null);
   return {
     ...kept,
-    terminal: false,
+    ...(terminal === null ? own : terminalOf(terminal)),
     args: overrides.argv === null ? process.args : [...overrides.argv],
-    env: [...(process.env ?? []), ...overrides.env],
+    env: terminal === null ? env : withKind(env),
     cwd: overrides.cwd ?? process.cwd,
   };
 }

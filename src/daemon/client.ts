@@ -26,6 +26,16 @@ export interface ExecIo {
   readonly signal?: AbortSignal;
 }
 
+/** Whoever is attached. */
+export interface AttachIo {
+  /** Frames of protocol/terminal.ts, as bytes. */
+  readonly frames: Readable;
+  readonly write: (fd: 1 | 2, data: Buffer) => void | Promise<void>;
+  /** The container is in this VM now. */
+  readonly attached: (vm: string, terminal: boolean) => void;
+  readonly signal?: AbortSignal;
+}
+
 const AGENTS_MS = 90_000;
 const AGENTS_POLL_MS = 100;
 
@@ -74,6 +84,26 @@ export class DaemonClient {
   /** Runs a command in a container; resolves with its exit code. */
   exec(name: string, request: api.ExecRequest, io: ExecIo): Promise<number> {
     return this.#exec(`/v1/containers/${encodeURIComponent(name)}/exec`, request, io);
+  }
+
+  /** Until the container ends, wherever it moves to; resolves with its exit code. */
+  async attach(name: string, request: api.AttachRequest, io: AttachIo): Promise<number> {
+    const path = `/v1/containers/${encodeURIComponent(name)}/attach`;
+    const call = { method: "POST", path, signal: io.signal } as const;
+    const events = this.#stream(api.AttachEventSchema, call, (body) => {
+      body.write(encodeLine(request));
+      io.frames.pipe(body);
+    });
+    try {
+      for await (const event of events) {
+        if (event.event === "data") await io.write(event.fd, Buffer.from(event.base64, "base64"));
+        else if (event.event === "attached") io.attached(event.vm, event.terminal);
+        else if (event.event === "exit") return event.exitCode;
+      }
+    } finally {
+      io.frames.unpipe();
+    }
+    throw cutOff();
   }
 
   async *logs(

@@ -72,6 +72,7 @@ export class RunService {
         env: request.env,
         workdir: request.workdir,
         memoryLimitBytes: request.memoryLimitBytes,
+        terminal: request.terminal,
         bundleConfig: config,
         image,
         volumes: request.volumes ?? [],

@@ -1,4 +1,5 @@
 /** The services behind the API, put together from the ports. */
+import { AttachService } from "./attach.js";
 import { ContainerService } from "./containers.js";
 import { History } from "./history.js";
 import { ContainerLocks } from "./locks.js";
@@ -12,6 +13,7 @@ import { VolumeService } from "./volumes.js";
 export interface Services {
   readonly vms: VmService;
   readonly containers: ContainerService;
+  readonly attachments: AttachService;
   readonly volumes: VolumeService;
   readonly runs: RunService;
   readonly migrations: MigrationService;
@@ -32,6 +34,7 @@ export function createServices(ports: DaemonPorts, historyDirectory: string): Se
   return {
     vms: new VmService(ports),
     containers,
+    attachments: new AttachService(ports, containers),
     volumes,
     runs: new RunService(ports, containers, volumes, locks),
     migrations,

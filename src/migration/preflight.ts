@@ -12,6 +12,7 @@ import type { MigrationRequest } from "../protocol/migration.js";
 import type { VmHazards } from "../vm/hazards.js";
 import type { MemoryBacking, MemoryLayout } from "../vm/types.js";
 import type { OpenMigration } from "./journals.js";
+import { chooseTools } from "./methods/common.js";
 import type { AgentCaller, MigrationVm, MigrationWorld } from "./ports.js";
 import {
   backingReasons,
@@ -23,6 +24,7 @@ import {
   type Reason,
   resourceReasons,
   runtimeReasons,
+  stockReasons,
   unsettledReasons,
 } from "./reasons.js";
 import { volumeReasons } from "./volumes.js";
@@ -128,6 +130,8 @@ export async function preflight(
       const to = { vm: request.to, agent: there.agent };
       reasons.push(...(await volumeReasons(usage.spec, from, to, signal)));
     }
+    if (here.info !== null && there.info !== null)
+      reasons.push(...stockReasons(chooseTools(request.method, here.info, there.info), usage.needsLibrary));
   }
   const [first, ...rest] = reasons;
   if (first !== undefined) throw new Refusal([first, ...rest], from);

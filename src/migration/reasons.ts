@@ -1,6 +1,6 @@
 /** What speaks against a migration between two guests, each reason with its code. Pure: facts in, reasons out. */
 import type { ErrorCode } from "../errors.js";
-import type { AgentResult } from "../protocol/agent.js";
+import type { AgentResult, Toolset } from "../protocol/agent.js";
 import type { RuntimeName } from "../protocol/container.js";
 import type { GuestInfo } from "../protocol/guest-info.js";
 import type { MigrationRequest } from "../protocol/migration.js";
@@ -93,6 +93,16 @@ export function resourceReasons(resources: readonly string[]): Reason[] {
     ...(what.startsWith("mount at ")
       ? { hint: howToMount(/^mount at (.*): /.exec(what)?.[1] ?? "/PATH") }
       : {}),
+  }));
+}
+
+/** What of a container stock CRIU would not bring back; with quick tools a library of ours does. */
+export function stockReasons(tools: Toolset, needsLibrary: readonly string[]): Reason[] {
+  if (tools === "quick") return [];
+  return needsLibrary.map((what) => ({
+    code: "MWARP_E_UNSUPPORTED",
+    message: `CRIU by itself would take away ${what}`,
+    hint: "Use --method warp, or end the named processes: the first process of a container keeps its terminal.",
   }));
 }
 

@@ -151,6 +151,12 @@ export const agentMethods = {
     z.object({ name: NameSchema, follow: z.boolean(), tail: z.nullable(uint) }),
     empty,
   ),
+  /** Up, and down with {"fd":0}: as protocol/terminal.ts has it. Down: {"fd":1} the log from byte `from` on. No exit code: it has left. */
+  "container.attach": method(
+    "both",
+    z.object({ name: NameSchema, from: z.nullable(uint) }),
+    z.object({ exitCode: z.nullable(z.int()) }),
+  ),
   /** It is not started again by its policy then. */
   "container.stop": method("none", z.extend(StopSchema, { name: NameSchema }), StoppedSchema),
   /** Starts one that has ended with the files that it has, and counts restarts from 0. One that runs is left as it is. */
@@ -194,6 +200,8 @@ export const agentMethods = {
       waitingPorts: z.array(PortSchema),
       /** Resources that cannot move, each named: "pid 7 fd 3: io_uring". Empty when all is well. */
       unsupported: z.array(z.string()),
+      /** What of it only the library in CRIU brings back, each named: stock tools would lose it. */
+      needsLibrary: z.array(z.string()),
     }),
   ),
   /**

@@ -46,6 +46,7 @@ import {
   TableRunSchema,
 } from "./migration.js";
 import { NO_RESTART, RestartPolicySchema } from "./restart.js";
+import { WindowSchema } from "./terminal.js";
 
 export const API_VERSION = 1;
 
@@ -178,6 +179,8 @@ export const RunRequestSchema = z.object({
   restart: RestartPolicySchema,
   health: HealthWishSchema,
   runtime: z._default(RuntimeNameSchema, "runc"),
+  /** A terminal of this size; null for none, or a bundle's own. */
+  terminal: z._default(z.nullable(WindowSchema), null),
 });
 export type RunRequest = z.infer<typeof RunRequestSchema>;
 
@@ -201,6 +204,7 @@ export const plainContainer = (
   restart: NO_RESTART,
   health: NO_WISH,
   runtime: "runc",
+  terminal: null,
 });
 
 export const VmExecRequestSchema = z.object({ argv });
@@ -225,6 +229,17 @@ export const ExecEventSchema = z.discriminatedUnion("event", [
   streamError,
 ]);
 export type ExecEvent = z.infer<typeof ExecEventSchema>;
+
+/** `from` the beginning, or what comes from now on. After its line the request goes on as frames of protocol/terminal.ts. */
+export const AttachRequestSchema = z.object({ from: z.enum(["start", "now"]) });
+export type AttachRequest = z.infer<typeof AttachRequestSchema>;
+
+export const AttachEventSchema = z.discriminatedUnion("event", [
+  /** First, and again after each move. `terminal`: whether what is typed goes anywhere. */
+  z.object({ event: z.literal("attached"), vm: z.string(), terminal: z.boolean() }),
+  ...ExecEventSchema.def.options,
+]);
+export type AttachEvent = z.infer<typeof AttachEventSchema>;
 
 export const LogEntrySchema = z.object({
   /** RFC 3339, the guest's clock. */

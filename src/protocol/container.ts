@@ -82,6 +82,13 @@ export const ContainerSpecSchema = z.object({
 });
 export type ContainerSpec = z.infer<typeof ContainerSpecSchema>;
 
+/** Whether its first process has a terminal. */
+export function hasTerminal({ oci: { process } }: Pick<ContainerSpec, "oci">): boolean {
+  return (
+    typeof process === "object" && process !== null && "terminal" in process && process.terminal === true
+  );
+}
+
 export const ContainerStatusSchema = z.enum(["created", "running", "paused", "restarting", "stopped"]);
 export type ContainerStatus = z.infer<typeof ContainerStatusSchema>;
 

@@ -193,6 +193,7 @@ describe("in VMs", () => {
       cwd: "/",
       hostname: "b",
       memoryLimitBytes: null,
+      terminal: null,
     });
     const binds = ["/srv/one", "/srv/two"].map((source) => ({
       destination: `/in${source}`,

@@ -5,7 +5,14 @@ import { makeOciConfig } from "../../src/container/oci.js";
 
 /** A bundle in `directory` that runs `argv` from `rootfs` under a seccomp filter by which nobody makes a directory. */
 export function writeBundle(directory: string, rootfs: string, argv: readonly string[]): string {
-  const config = makeOciConfig({ argv, env: [], cwd: "/", hostname: "bundle", memoryLimitBytes: null });
+  const config = makeOciConfig({
+    argv,
+    env: [],
+    cwd: "/",
+    hostname: "bundle",
+    memoryLimitBytes: null,
+    terminal: null,
+  });
   const seccomp = {
     defaultAction: "SCMP_ACT_ALLOW",
     architectures: ["SCMP_ARCH_X86_64"],

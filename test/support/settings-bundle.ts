@@ -57,6 +57,7 @@ export function writeSettingsBundle(directory: string, rootfs: string): string {
     cwd: "/",
     hostname: "bundle",
     memoryLimitBytes: null,
+    terminal: null,
   });
   const linux = base.linux as OciConfig;
   const config = {

@@ -68,7 +68,14 @@ const capabilities =
 
 /** A bundle like the ordinary container's configuration, less what keeps programs away from the kernel. */
 function writePrivileged(world: World, argv: readonly string[]): string {
-  const config = makeOciConfig({ argv, env: [], cwd: "/", hostname: CONTAINER, memoryLimitBytes: null });
+  const config = makeOciConfig({
+    argv,
+    env: [],
+    cwd: "/",
+    hostname: CONTAINER,
+    memoryLimitBytes: null,
+    terminal: null,
+  });
   const {
     maskedPaths: _masked,
     readonlyPaths: _readonly,

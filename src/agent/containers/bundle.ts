@@ -24,7 +24,6 @@ export function ociConfig(spec: ContainerSpec): Json {
     ...spec.oci,
     hostname: spec.hostname,
     root: { ...asObject(spec.oci.root), path: paths.merged },
-    process: { ...asObject(spec.oci.process), terminal: false },
     mounts: [...(Array.isArray(spec.oci.mounts) ? spec.oci.mounts : []), ...volumeMounts(spec)],
     annotations: { ...asObject(spec.oci.annotations), ...CRIU_ANNOTATIONS },
     linux: {

@@ -5,7 +5,7 @@ import type { AgentParams } from "../../protocol/agent.js";
 import type { ContainerSpec } from "../../protocol/container.js";
 import { exists, readIfThere, writeAtomic } from "../files.js";
 import type { Helper } from "../helper.js";
-import { endJob, jobStatus, startShim } from "../job.js";
+import { consoleArguments, endJob, jobStatus, startShim } from "../job.js";
 import { log, timed } from "../log.js";
 import { unmountBelow } from "../mounts.js";
 import { containerPaths } from "../paths.js";
@@ -18,6 +18,7 @@ import { monotonicMs, newLife, saveLife } from "./life.js";
 import { BRIDGE, createNetwork, removeNetwork, vethName } from "./network.js";
 import { shimEnds } from "./shim.js";
 import { claimName, freeName, heldBy, initPid, loadSpec } from "./store.js";
+import { stdioOf } from "./terminal.js";
 import { restVolumes, takeVolumes } from "./volumes.js";
 
 const START_TIMEOUT_MS = 60_000;
@@ -102,12 +103,14 @@ export async function startAgain(spec: ContainerSpec, helper: Helper): Promise<{
 
 async function start(spec: ContainerSpec): Promise<number> {
   const paths = containerPaths(spec.name);
+  const stdio = stdioOf(spec);
   const argv = runtimeArguments(
     spec.runtime,
     paths.job,
-    ...["run", "--detach", "--bundle", paths.bundle, "--pid-file", paths.pid, spec.name],
+    ...["run", "--detach", "--bundle", paths.bundle, "--pid-file", paths.pid],
+    ...[...consoleArguments(stdio, paths.job), spec.name],
   );
-  await startShim(paths.dir, paths.job, argv);
+  await startShim(paths.dir, paths.job, argv, { stdio });
   const status = await pollUntil(`starting ${spec.name}`, () => jobStatus(paths.job), {
     timeoutMs: START_TIMEOUT_MS,
   });

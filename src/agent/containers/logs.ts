@@ -11,7 +11,7 @@ const FOLLOW_MS = 200;
 const READ_BYTES = 256 * 1024;
 
 /** Bytes of the file from `at` on; how far it came. */
-async function sendFrom(path: string, at: number, context: RequestContext): Promise<number> {
+export async function sendFrom(path: string, at: number, context: RequestContext): Promise<number> {
   if (!(await exists(path))) return at;
   const file = await open(path, "r");
   try {
@@ -19,7 +19,7 @@ async function sendFrom(path: string, at: number, context: RequestContext): Prom
     for (;;) {
       const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
       if (bytesRead === 0) return at;
-      await context.down.write(Buffer.from(buffer.subarray(0, bytesRead)));
+      await context.down.write(Buffer.from(buffer.subarray(0, bytesRead)), { fd: 1 });
       at += bytesRead;
     }
   } finally {
@@ -45,6 +45,13 @@ export function tailOffset(data: Buffer, lines: number): number {
     if (!goesOn && --left === 0) return newline + 1;
   }
   return 0;
+}
+
+/** Where the last line begins when it is not finished; else the end. */
+export function begunLine(data: Buffer): number {
+  const last = data.lastIndexOf(0x0a, data.length - 2) + 1;
+  if (!PARTIAL.test(data.toString("latin1", last, last + HEAD_BYTES))) return data.length;
+  return tailOffset(data, 1);
 }
 
 async function startOf(path: string, tail: number | null): Promise<number> {

@@ -34,22 +34,31 @@ export async function noteFreeze(name: string): Promise<void> {
 }
 
 const MOST_BYTES = 64 * 1024;
+/** Of what was typed and is unread (native/guest/unread.c). */
+const MOST_INPUT_BYTES = 2 * 1024 * 1024;
+
+/** Each with the most that it may have. */
+function filesBeside(name: string): [path: string, mostBytes: number][] {
+  const { life, health, frozenAt, input } = containerPaths(name);
+  return [
+    ...[life, health, frozenAt].map((path): [string, number] => [path, MOST_BYTES]),
+    [input, MOST_INPUT_BYTES],
+  ];
+}
 
 /** Files that move beside the writable layer and the log, by their names in the container's directory. */
 export async function movingFiles(name: string): Promise<string[]> {
-  const { life, health, frozenAt } = containerPaths(name);
   const there: string[] = [];
-  for (const path of [life, health, frozenAt]) if (await exists(path)) there.push(basename(path));
+  for (const [path] of filesBeside(name)) if (await exists(path)) there.push(basename(path));
   return there;
 }
 
 /** After they have come, from a VM that may not be honest: what is no small file is not ours. */
 export async function checkMovingFiles(name: string): Promise<void> {
-  const { life, health, frozenAt } = containerPaths(name);
-  for (const path of [life, health, frozenAt]) {
+  for (const [path, mostBytes] of filesBeside(name)) {
     if (!(await exists(path))) continue;
     const found = await lstat(path);
-    if (found.isFile() && found.size <= MOST_BYTES) continue;
+    if (found.isFile() && found.size <= mostBytes) continue;
     log("warn", `${path} is not what it should be, and is left out`);
     await remove(path);
   }

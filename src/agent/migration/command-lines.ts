@@ -1,6 +1,7 @@
 /** The command lines of stock runtimes and CRIU: what an expert would type by hand for each method. */
 import { join } from "node:path";
 import type { PageRoute, PageServer } from "../../protocol/agent.js";
+import { consoleArguments, type Stdio } from "../job.js";
 import { type ContainerPaths, type MigrationPaths, migrationPaths } from "../paths.js";
 import { runtimeArguments } from "../runtimes/runtime.js";
 import type { DestinationRecord, SourceRecord } from "./record.js";
@@ -67,7 +68,7 @@ export function lazyPagesCommand(paths: MigrationPaths, { address, port }: PageS
 export function restoreCommand(
   record: DestinationRecord,
   container: ContainerPaths,
-  pagesFrom: PageServer | null,
+  { pagesFrom, stdio }: { readonly pagesFrom: PageServer | null; readonly stdio: Stdio },
 ): string[] {
   const paths = migrationPaths(record.id);
   return runtimeArguments(
@@ -75,6 +76,7 @@ export function restoreCommand(
     paths.job,
     ...["restore", "--detach", "--image-path", paths.images, "--work-path", paths.work],
     ...["--bundle", container.bundle, "--pid-file", container.pid],
+    ...consoleArguments(stdio, paths.job),
     ...(pagesFrom === null ? [] : ["--lazy-pages"]),
     ...["--tcp-established", "--file-locks", record.name],
   );

@@ -16,8 +16,9 @@ import { createContainer } from "../containers/lifecycle.js";
 import { checkMovingFiles } from "../containers/moving.js";
 import { claimName, loadSpec } from "../containers/store.js";
 import { setNetworkSysctls } from "../containers/sysctls.js";
+import { giveUnread, stdioOf } from "../containers/terminal.js";
 import { exists } from "../files.js";
-import { jobStatus, startShim } from "../job.js";
+import { jobStatus, type Stdio, startShim } from "../job.js";
 import { log, timed } from "../log.js";
 import type { RequestContext } from "../methods.js";
 import { containerPaths, HANDOVER_LIBRARY, migrationPaths } from "../paths.js";
@@ -108,6 +109,10 @@ async function standBy(
   await timed("standing by", () => untilStandingBy(record.id, tools.hooks, { signal, ended }));
 }
 
+/** For the library in CRIU (native/criu/terminal.c). Stock tools do not know of it. */
+const terminalEnvironment = (stdio: Stdio): Readonly<Record<string, string>> =>
+  stdio === "terminal" ? { MWARP_TERMINAL: "1", MWARP_HANDOVER: HANDOVER_LIBRARY } : {};
+
 async function startRestore(
   record: DestinationRecord,
   pagesFrom: PageServer | null,
@@ -116,11 +121,12 @@ async function startRestore(
 ): Promise<string[]> {
   const paths = migrationPaths(record.id);
   const container = containerPaths(record.name);
-  const command = restoreCommand(record, container, pagesFrom);
+  const stdio = stdioOf(await loadSpec(record.name));
+  const command = restoreCommand(record, container, { pagesFrom, stdio });
   for (const stale of [container.pid, container.exit]) await rm(stale, { force: true });
-  const tools = toolEnvironment(toolset, paths.images);
   const inside = runtimeOf(record.runtime).restoresInsideGroup ? {} : { MWARP_CGROUP: container.cgroup };
-  await startShim(container.dir, paths.job, command, { ...tools, ...inside, ...environment });
+  const own = { ...toolEnvironment(toolset, paths.images), ...terminalEnvironment(stdio), ...inside };
+  await startShim(container.dir, paths.job, command, { stdio, added: { ...own, ...environment } });
   return command;
 }
 
@@ -235,6 +241,7 @@ export async function restore(
   }
   const tasks = await tasksOf(container.cgroup);
   await giveTraits(paths.images, tasks, tools.helper);
+  if (await exists(container.input)) await giveUnread(record.name);
   await keepForAdoption(record, hook.initPid);
   await saveRecord({ ...record, step: "held", tasks });
   const roots = await timed("roots", () => rootsOf(tasks));
@@ -252,7 +259,8 @@ async function tellRestore(record: DestinationRecord, toolset: Toolset, tools: T
   const standsBy = await wasStarted(migrationPaths(record.id));
   if (toolset === "quick") await tools.hooks.release(record.id, "begin", 0);
   if (!standsBy) return startRestore(record, record.pagesFrom, toolset);
-  return restoreCommand(record, containerPaths(record.name), record.pagesFrom);
+  const stdio = stdioOf(await loadSpec(record.name));
+  return restoreCommand(record, containerPaths(record.name), { pagesFrom: record.pagesFrom, stdio });
 }
 
 async function restoreFailure(

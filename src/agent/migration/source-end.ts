@@ -6,6 +6,7 @@ import { destroyContainer } from "../containers/lifecycle.js";
 import { clearMoving } from "../containers/moving.js";
 import { BRIDGE, vethName } from "../containers/network.js";
 import { clearHeld, heldBy, loadSpec } from "../containers/store.js";
+import { giveUnread } from "../containers/terminal.js";
 import { exists } from "../files.js";
 import { jobRuns, killJob } from "../job.js";
 import { log } from "../log.js";
@@ -73,6 +74,7 @@ export async function releaseSource(record: SourceRecord, tools: Tools): Promise
       if (!(await isPopulated(container.cgroup))) {
         log("error", `${record.name} has no task left after the abort of ${record.id}`);
       } else {
+        await giveUnread(record.name);
         await endSilence(container.cgroup, tools.helper);
         await thaw(container.cgroup);
         await tools.helper.openFence(vethName(await loadSpec(record.name)), BRIDGE);

@@ -18,6 +18,7 @@ import { noteFreeze, setMoving } from "../containers/moving.js";
 import { bridgeAddress, vethName } from "../containers/network.js";
 import { flushLog } from "../containers/shim.js";
 import { loadSpec, setHeld } from "../containers/store.js";
+import { takeUnread } from "../containers/terminal.js";
 import type { Helper } from "../helper.js";
 import type { Hooks } from "../hooks.js";
 import { jobStatus, killJob, startJob } from "../job.js";
@@ -140,6 +141,7 @@ export async function freezeSource(
     await timed("freeze", () => freeze(container.cgroup));
     await noteFreeze(record.name);
     await silence(container.cgroup, tools.helper);
+    await takeUnread(spec);
     if ((await subgroups(container.cgroup)) > 0)
       throw new MwarpError("MWARP_E_UNSUPPORTED", `${record.name} has made control groups of its own`);
   } catch (error) {

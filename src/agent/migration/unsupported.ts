@@ -9,6 +9,7 @@ import type { Helper } from "../helper.js";
 import { judgeOpenFile, mountsOf } from "./open-files.js";
 import { type SocketHolders, socketFaults } from "./socket-faults.js";
 import { settingsOf } from "./task-settings.js";
+import { terminalFaults } from "./terminals.js";
 
 /** Link targets of descriptors, by how they begin, and how the report calls them. */
 const descriptors: readonly (readonly [prefix: string, name: string])[] = [
@@ -191,7 +192,7 @@ export async function findUnsupported(
     for (const [inode, fd] of descriptors.sockets) holders.set(inode, `pid ${task.nsPid} fd ${fd}`);
     return items.map((item) => `pid ${task.nsPid}${item}`);
   });
-  const own = (await Promise.all(found)).flat();
+  const own = [...(await Promise.all(found)).flat(), ...(await terminalFaults(tasks))];
   if (init === undefined) return own;
   const ordered = [init, ...tasks.filter((task) => task !== init)];
   return [...own, ...(await socketFaults(ordered, spec, holders, helper))];

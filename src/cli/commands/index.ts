@@ -1,5 +1,6 @@
 /** Every command, in the order of `mwarp --help`. */
 import type { Register } from "../session.js";
+import { registerAttach } from "./attach.js";
 import { registerBench } from "./bench.js";
 import { registerCancel } from "./cancel.js";
 import { registerDaemon } from "./daemon.js";
@@ -28,6 +29,7 @@ export const commands: readonly Register[] = [
   registerRun,
   registerPs,
   registerExec,
+  registerAttach,
   registerLogs,
   registerStop,
   registerStart,

@@ -6,6 +6,8 @@ import type { RunSource } from "../../protocol/api.js";
 import { type RuntimeName, runtimeNames, type Volume } from "../../protocol/container.js";
 import type { HealthWish } from "../../protocol/health.js";
 import type { RestartPolicy } from "../../protocol/restart.js";
+import { attachTo, windowOf } from "../attach.js";
+import { parseDetachKeys } from "../detach-keys.js";
 import {
   collectEnv,
   parseCount,
@@ -20,7 +22,11 @@ import {
 } from "../parse.js";
 import { type Register, withJson } from "../session.js";
 import { collectVolumes } from "../volume-option.js";
+import { DETACH_KEYS } from "./attach.js";
 import { psEntry } from "./ps.js";
+
+/** What terminals without a size take themselves to be. */
+const DEFAULT_WINDOW = { rows: 24, columns: 80 };
 
 interface RunOptions {
   readonly vm: string;
@@ -46,6 +52,8 @@ interface RunOptions {
   /** Commander's name for --no-healthcheck. */
   readonly healthcheck: boolean;
   readonly runtime: RuntimeName;
+  readonly tty?: true;
+  readonly interactive?: true;
 }
 
 export const registerRun: Register = (program, session) => {
@@ -95,10 +103,17 @@ export const registerRun: Register = (program, session) => {
     )
     .option("--no-healthcheck", "no health check, whatever the image says")
     .addOption(new Option("--runtime <name>", "OCI runtime in the VM").choices(runtimeNames).default("runc"))
+    .option("-t, --tty", "give it a terminal; `mwarp attach` goes there")
+    .option("-i, --interactive", `with -t: attach to it at once (to detach: ${DETACH_KEYS})`)
     .argument("[command...]", "command and its arguments, after --")
     .action(async (command: string[], options: RunOptions) => {
       const source = sourceOf(command, options, session.io.cwd);
       const health = healthOf(options);
+      const interactive = options.interactive === true;
+      if (interactive && options.tty !== true)
+        throw new MwarpError("MWARP_E_USAGE", "-i needs a terminal", { hint: "Use -it." });
+      if (interactive && session.json)
+        throw new MwarpError("MWARP_E_USAGE", "--json and -i exclude each other");
       const daemon = await session.daemon();
       const started = await session.interruptible((signal) =>
         daemon.run(
@@ -117,12 +132,17 @@ export const registerRun: Register = (program, session) => {
             restart: options.restart ?? { name: "no" },
             health,
             runtime: options.runtime,
+            terminal: options.tty === true ? (windowOf(session.io) ?? DEFAULT_WINDOW) : null,
           },
           signal,
         ),
       );
       const entry = psEntry(started);
       if (session.json) return session.document(entry);
+      if (interactive) {
+        const keys = parseDetachKeys(DETACH_KEYS);
+        return attachTo(session, daemon, entry.id, { from: "start", keys });
+      }
       session.print(entry.id);
       session.say(`${entry.name} is running on ${entry.vm} at ${entry.ipv4}`);
     });

@@ -1,6 +1,8 @@
 import { Hono } from "hono";
 import * as z from "zod/mini";
 import {
+  AttachEventSchema,
+  AttachRequestSchema,
   ContainerListingSchema,
   ContainerListSchema,
   ContainerRemovedSchema,
@@ -20,7 +22,7 @@ const LogQuerySchema = z.object({
   tail: z.nullable(z.int().check(z.minimum(0))),
 });
 
-export function containerRoutes({ containers, runs }: Services): Hono {
+export function containerRoutes({ attachments, containers, runs }: Services): Hono {
   const app = new Hono();
   app.get("/", async (c) => reply(c, ContainerListSchema, await containers.list(c.req.raw.signal)));
   app.post("/", async (c) => {
@@ -45,6 +47,12 @@ export function containerRoutes({ containers, runs }: Services): Hono {
     const request = parseRequest(ExecRequestSchema, head);
     const call = { stdin: rest, signal: c.req.raw.signal };
     return streamReply(ExecEventSchema, await containers.exec(c.req.param("name"), request, call));
+  });
+  app.post("/:name/attach", async (c) => {
+    const { head, rest } = await readHead(c.req.raw.body);
+    const request = parseRequest(AttachRequestSchema, head);
+    const call = { frames: rest, signal: c.req.raw.signal };
+    return streamReply(AttachEventSchema, attachments.attach(c.req.param("name"), request, call));
   });
   app.get("/:name/logs", async (c) => {
     const tail = c.req.query("tail");

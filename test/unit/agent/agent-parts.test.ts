@@ -36,7 +36,7 @@ describe("the OCI configuration", () => {
     expect(config).toMatchObject({
       hostname: "web",
       root: { readonly: true, path: "/run/mwarp-guest/containers/web/bundle/rootfs" },
-      process: { args: ["sh"], terminal: false },
+      process: { args: ["sh"], terminal: true },
       annotations: { a: "b", "org.criu.config": "" },
       linux: { cgroupsPath: "/mwarp/web", resources: { memory: { limit: 1 } } },
     });

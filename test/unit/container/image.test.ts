@@ -64,7 +64,7 @@ describe("an image", () => {
       expect.arrayContaining(["COLOUR=red", "SIZE=big", "HOME=/home/web", expect.stringMatching(/^PATH=/)]),
     );
     expect(image.process.env.join()).not.toContain("TERM=");
-    const config = makeOciConfig({ ...image.process, hostname: "x", memoryLimitBytes: null });
+    const config = makeOciConfig({ ...image.process, hostname: "x", memoryLimitBytes: null, terminal: null });
     expect(config).toMatchObject({
       process: { user: { uid: 1234 } },
       annotations: image.process.annotations,

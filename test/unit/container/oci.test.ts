@@ -8,8 +8,16 @@ const made = makeOciConfig({
   cwd: "/",
   hostname: "web",
   memoryLimitBytes: 2 ** 28,
+  terminal: null,
 });
-const none: BundleOverrides = { argv: null, env: [], cwd: null, hostname: "web", memoryLimitBytes: null };
+const none: BundleOverrides = {
+  argv: null,
+  env: [],
+  cwd: null,
+  hostname: "web",
+  memoryLimitBytes: null,
+  terminal: null,
+};
 
 /** The parts of a configuration that the tests change. */
 interface Config {
@@ -66,9 +74,24 @@ describe("makeOciConfig", () => {
       cwd: "/",
       hostname: "h",
       memoryLimitBytes: null,
+      terminal: null,
     });
     expect(config).toMatchObject({ process: { env: ["PATH=/opt"] } });
     expect(JSON.stringify(config)).not.toContain('"memory"');
+  });
+
+  it("has a terminal of the size that is asked for, and says of which kind, unless that was said", () => {
+    const terminal = { rows: 30, columns: 90 };
+    const input = { argv: ["sh"], cwd: "/", hostname: "h", memoryLimitBytes: null, terminal };
+    expect(makeOciConfig({ ...input, env: [] })).toMatchObject({
+      process: {
+        terminal: true,
+        consoleSize: { height: 30, width: 90 },
+        env: [expect.stringMatching(/^PATH=/), "TERM=xterm"],
+      },
+    });
+    const { process } = makeOciConfig({ ...input, env: ["PATH=/", "TERM=vt100"] });
+    expect((process as { env: string[] }).env).toEqual(["PATH=/", "TERM=vt100"]);
   });
 
   it("forbids rings of io_uring, and ends no program of another architecture for it", () => {
@@ -107,6 +130,20 @@ describe("adaptBundle", () => {
     expect(JSON.stringify(adapted)).not.toMatch(/cgroupsPath|consoleSize/);
   });
 
+  it("keeps a terminal, or gives one", () => {
+    const size = { height: 5, width: 6 };
+    const own = bundle((config) => {
+      config.process.terminal = true;
+      config.process.consoleSize = size;
+    });
+    expect(adaptBundle(own, none)).toMatchObject({ process: { terminal: true, consoleSize: size } });
+    const given = { ...none, terminal: { rows: 30, columns: 90 } };
+    for (const config of [own, made])
+      expect(adaptBundle(config, given)).toMatchObject({
+        process: { terminal: true, consoleSize: { height: 30, width: 90 } },
+      });
+  });
+
   it("sets command, environment, directory, host name and memory limit on top", () => {
     const adapted = adaptBundle(made, {
       argv: ["top"],
@@ -114,6 +151,7 @@ describe("adaptBundle", () => {
       cwd: "/tmp",
       hostname: "db",
       memoryLimitBytes: 4096,
+      terminal: null,
     });
     expect(adapted).toMatchObject({
       process: { args: ["top"], cwd: "/tmp" },
@@ -124,13 +162,6 @@ describe("adaptBundle", () => {
   });
 
   const unmovable: [string, Parameters<typeof bundle>[0], string][] = [
-    [
-      "a terminal",
-      (c) => {
-        c.process.terminal = true;
-      },
-      "process.terminal is true: a terminal cannot follow",
-    ],
     [
       "the VM's process ids",
       (c) => {
@@ -164,7 +195,7 @@ describe("adaptBundle", () => {
       (c) => {
         c.linux.namespaces?.push({ type: "user" });
       },
-      "linux.namespaces has user, which is not supported",
+      "linux.namespaces has user: the container's network belongs to the VM's user namespace, and CRIU takes only both or neither",
     ],
     [
       "a bind mount",
@@ -205,7 +236,7 @@ describe("adaptBundle", () => {
   it("names every reason at once", () => {
     const error = refusal(
       bundle((config) => {
-        config.process.terminal = true;
+        config.hooks = { prestart: [{}] };
         config.linux.namespaces = [{ type: "mount" }];
       }),
     );

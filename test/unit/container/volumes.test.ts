@@ -11,7 +11,14 @@ const named = (name: string, destination: string): Volume => ({
   destination,
   readOnly: false,
 });
-const made = makeOciConfig({ argv: ["x"], env: [], cwd: "/", hostname: "h", memoryLimitBytes: null });
+const made = makeOciConfig({
+  argv: ["x"],
+  env: [],
+  cwd: "/",
+  hostname: "h",
+  memoryLimitBytes: null,
+  terminal: null,
+});
 const bind = (source: string, destination: string) => ({
   destination,
   type: "bind",
@@ -23,7 +30,15 @@ const bundle = {
   mounts: [...(made.mounts as object[]), bind("/srv/a", "/a"), bind("/srv/b", "/b")],
 };
 const adapt = (volumes: readonly Volume[]) =>
-  adaptBundle(bundle, { argv: null, env: [], cwd: null, hostname: "h", memoryLimitBytes: null, volumes });
+  adaptBundle(bundle, {
+    argv: null,
+    env: [],
+    cwd: null,
+    hostname: "h",
+    memoryLimitBytes: null,
+    terminal: null,
+    volumes,
+  });
 
 describe("a bundle's bind mounts", () => {
   it("are refused, each by name, where no volume is in their place, with what to type", () => {

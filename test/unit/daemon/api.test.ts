@@ -20,6 +20,7 @@ const runRequest = (name: string, changes: Partial<RunRequest> = {}): RunRequest
   env: [],
   workdir: null,
   memoryLimitBytes: null,
+  terminal: null,
   ipv4: null,
   ipv6: null,
   mac: null,

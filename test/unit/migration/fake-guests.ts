@@ -96,6 +96,7 @@ export function makeWorld(guests: Record<string, Guest>): { world: MigrationWorl
           sharedBytes: 0,
           waitingPorts: [],
           unsupported: [],
+          needsLibrary: [],
           ...guest.usage,
         };
       },

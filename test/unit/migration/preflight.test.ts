@@ -254,6 +254,15 @@ describe("preflight", () => {
     }
   });
 
+  it("refuses what stock CRIU would lose where stock tools move it: by the network, or without quick tools", async () => {
+    const source = { containers: [web()], usage: { needsLibrary: ["pid 7: the terminal of its session"] } };
+    const world = (quickTools: boolean) =>
+      makeWorld({ "vm-a": source, "vm-b": { info: { quickTools } } }).world;
+    await expect(check(world(true), request)).resolves.toBeDefined();
+    for (const refused of [check(world(true), moveWeb({ method: "cold" })), check(world(false), request)])
+      await expect(refused).rejects.toThrow(/CRIU by itself would take away pid 7: the terminal/);
+  });
+
   it("names each resource that cannot move", async () => {
     const guests = {
       "vm-a": {
