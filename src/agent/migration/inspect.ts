@@ -19,7 +19,7 @@ import { lookAtFiles } from "./layer.js";
 import { inspectLoose } from "./loose-faults.js";
 import { publishedPorts } from "./published-ports.js";
 import { sharedFileReasons } from "./shared-files.js";
-import { terminalSharers } from "./terminals.js";
+import { terminalShares } from "./terminals.js";
 import { findUnsupported } from "./unsupported.js";
 
 /** `MWARP_E_NOT_RUNNING`, `MWARP_E_BUSY`, `MWARP_E_CONTAINER_UNKNOWN`. */
@@ -56,7 +56,7 @@ export async function inspect(
     inShared,
     published,
     loose,
-    needsLibrary,
+    terminals,
   ] = await Promise.all([
     listed,
     listed.then(anonymousPages),
@@ -71,7 +71,7 @@ export async function inspect(
     listed.then((tasks) => sharedFileReasons(tasks, spec)),
     publishedPorts(spec.network),
     listed.then((tasks) => inspectLoose(tasks, spec)),
-    listed.then((tasks) => terminalSharers(tasks, spec)),
+    listed.then((tasks) => terminalShares(tasks, spec)),
   ]);
   return {
     spec,
@@ -92,8 +92,9 @@ export async function inspect(
       ...inShared,
       ...published,
       ...loose.faults,
+      ...terminals.unsupported,
     ],
-    needsLibrary,
+    needsLibrary: terminals.needsLibrary,
   };
 }
 

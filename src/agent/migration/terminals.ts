@@ -1,9 +1,10 @@
 /** Terminals that CRIU does not take along, as the tasks have them. */
 import { readdir, readlink } from "node:fs/promises";
-import type { Task } from "../../protocol/agent.js";
+import type { AgentResult, Task } from "../../protocol/agent.js";
 import type { ContainerSpec } from "../../protocol/container.js";
 import { stdioOf } from "../containers/terminal.js";
 import { readIfThere } from "../files.js";
+import type { Stdio } from "../job.js";
 
 /** What a task has of terminals. */
 export interface TerminalUse {
@@ -34,19 +35,51 @@ export function judgeTerminals(uses: readonly TerminalUse[]): string[] {
   return holder === first ? [] : [`${what}, which another process of the session has by its name`];
 }
 
+/** Whose terminal it is that a task of a session has, or could have. */
+export interface TerminalShare {
+  readonly nsPid: number;
+  /** Whether it leads its session. */
+  readonly leads: boolean;
+  /** Whether its session is that of the container's first process. */
+  readonly first: boolean;
+  /** As the kernel numbers it, 0 for none. */
+  readonly device: number;
+}
+
+/** /dev/pts/0, the first that is made in a container: by runc, where it has a terminal (Documentation/admin-guide/devices.txt). */
+const FIRST_PTY = 136 << 8;
+
 /**
- * Tasks of the session to which the container's terminal belongs, besides its leader. Stock CRIU does not give them back their controlling
- * terminal (native/criu/terminal.c says why).
+ * CRIU gives a session's terminal back to its leader only. The library in it gives the container's own to all of its session
+ * (native/criu/terminal.c says how); one that was made inside the container nobody does.
  */
-export async function terminalSharers(tasks: readonly Task[], spec: ContainerSpec): Promise<string[]> {
-  if (stdioOf(spec) === "pipes") return [];
-  const leader = tasks.find(({ nsPid }) => nsPid === 1);
-  const uses = await Promise.all(
-    tasks.map(async (task) => ({ task, session: (await sessionOf(task.pid)).session })),
-  );
-  return uses
-    .filter(({ task, session }) => task !== leader && session === leader?.pid)
-    .map(({ task }) => `pid ${task.nsPid}: the terminal of its session`);
+export function judgeShares(
+  shares: readonly TerminalShare[],
+  stdio: Stdio,
+): Pick<AgentResult<"source.inspect">, "needsLibrary" | "unsupported"> {
+  const sharing = shares.filter(({ leads, device }) => !leads && device !== 0);
+  const isOwn = ({ first, device }: TerminalShare): boolean =>
+    stdio === "terminal" && first && device === FIRST_PTY;
+  const what = ({ nsPid }: TerminalShare): string => `pid ${nsPid}: the terminal of its session`;
+  return {
+    needsLibrary: sharing.filter(isOwn).map(what),
+    unsupported: sharing
+      .filter((share) => !isOwn(share))
+      .map((share) => `${what(share)}, which was made inside the container (end it)`),
+  };
+}
+
+/** What tasks share of their sessions' terminals. */
+export async function terminalShares(
+  tasks: readonly Task[],
+  spec: ContainerSpec,
+): Promise<ReturnType<typeof judgeShares>> {
+  const init = tasks.find(({ nsPid }) => nsPid === 1);
+  const shares = tasks.map(async ({ pid, nsPid }): Promise<TerminalShare> => {
+    const { session, device } = await sessionOf(pid);
+    return { nsPid, leads: session === pid, first: session === init?.pid, device };
+  });
+  return judgeShares(await Promise.all(shares), stdioOf(spec));
 }
 
 /** @param tasks in any order */

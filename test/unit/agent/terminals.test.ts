@@ -1,5 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { judgeTerminals, type TerminalUse } from "../../../src/agent/migration/terminals.js";
+import {
+  judgeShares,
+  judgeTerminals,
+  type TerminalShare,
+  type TerminalUse,
+} from "../../../src/agent/migration/terminals.js";
 
 const shell: TerminalUse = {
   nsPid: 1,
@@ -30,5 +35,29 @@ describe("terminals that CRIU would not take along", () => {
       { ...job, controlling: ["3"] },
     ];
     expect(judgeTerminals(uses)).toEqual([expect.stringMatching(/^pid 9 fd 3: \/dev\/tty, which another/)]);
+  });
+});
+
+describe("the terminal of a session", () => {
+  const leader: TerminalShare = { nsPid: 1, leads: true, first: true, device: 0x8800 };
+  const task: TerminalShare = { nsPid: 7, leads: false, first: true, device: 0x8800 };
+  const what = "pid 7: the terminal of its session";
+
+  it("is given back to its leader by CRIU, and to the others of the container's own by the library in it", () => {
+    expect(judgeShares([leader, { ...task, device: 0 }], "terminal")).toEqual({
+      needsLibrary: [],
+      unsupported: [],
+    });
+    expect(judgeShares([leader, task], "terminal")).toEqual({ needsLibrary: [what], unsupported: [] });
+  });
+
+  it("is refused where others than its leader have one that was made inside the container", () => {
+    const refused = { needsLibrary: [], unsupported: [expect.stringContaining(`${what}, which was made`)] };
+    for (const [stdio, share] of [
+      ["pipes", task],
+      ["terminal", { ...task, first: false }],
+      ["terminal", { ...task, device: 0x8801 }],
+    ] as const)
+      expect(judgeShares([leader, { ...leader, nsPid: 5, first: false }, share], stdio)).toEqual(refused);
   });
 });
