@@ -1,5 +1,5 @@
 /** Where an image lies, and in which of the three forms in which people carry images about. */
-import { readFile, stat } from "node:fs/promises";
+import { open, readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import * as z from "zod/mini";
 import { MwarpError } from "../../errors.js";
@@ -15,6 +15,7 @@ export interface ImageSource {
   readonly tags: readonly string[];
 }
 
+const TAR_BLOCK_BYTES = 512;
 const REF_NAME = "org.opencontainers.image.ref.name";
 const IndexSchema = z.looseObject({
   manifests: z.array(z.looseObject({ annotations: z.optional(z.record(z.string(), z.string())) })),
@@ -45,6 +46,9 @@ export async function findImage(file: string, signal: AbortSignal): Promise<Imag
     }
   };
   if (found.isDirectory()) return list("oci", (name) => readFile(path.join(file, name), "utf8"));
+  // tar itself takes a cut in the middle of a header for the end.
+  if (found.size % TAR_BLOCK_BYTES !== 0 && (await isPlainTar(file)))
+    refuse("is a tar archive that was cut off");
   const names = await runTool(["tar", "--list", "--file", file], signal).catch((cause: unknown) => {
     signal.throwIfAborted();
     return refuse("is not a tar archive", cause);
@@ -56,6 +60,13 @@ export async function findImage(file: string, signal: AbortSignal): Promise<Imag
   if (members.has("manifest.json")) return list("docker-archive", read);
   if (members.has("oci-layout")) return list("oci-archive", read);
   return refuse("is a tar archive, but of no image");
+}
+
+/** Whether it begins as an archive does that is not compressed (POSIX.1-2017, pax, ustar Interchange Format). */
+async function isPlainTar(file: string): Promise<boolean> {
+  await using handle = await open(file, "r");
+  const { buffer } = await handle.read(Buffer.alloc(5), 0, 5, 257);
+  return buffer.toString("latin1") === "ustar";
 }
 
 function tagsOf(transport: Transport, index: unknown): string[] {

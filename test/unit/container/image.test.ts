@@ -151,7 +151,7 @@ describe("what is no usable image", () => {
         truncateSync(at("cut.tar"), 5000);
         return [at("cut.tar"), null];
       },
-      /is not a tar archive/,
+      /is a tar archive that was cut off/,
     ],
     ["a path that skopeo cannot take", () => ["/a:b", null], /colon/],
   ];
