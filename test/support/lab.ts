@@ -44,7 +44,9 @@ export class TestLab {
   constructor(private readonly base = mkdtempSync(path.join(tmpdir(), "mwt-"))) {
     // The directory of the test itself is there already, and must be gone at the end.
     this.before = { ...hostState(this.name), temporary: [] };
-    this.mwarp = new Mwarp({ MWARP_RUN_DIR: this.runDir, MWARP_STATE_DIR: path.join(base, "state") });
+    // What a killed daemon leaves among temporary files goes with the lab.
+    const directories = { MWARP_STATE_DIR: path.join(base, "state"), TMPDIR: base };
+    this.mwarp = new Mwarp({ MWARP_RUN_DIR: this.runDir, ...directories });
     this.daemon = new DaemonClient(daemonSocket(this.mwarp.env));
     this.rootfs = path.join(base, "rootfs");
     this.reaper = spawn(

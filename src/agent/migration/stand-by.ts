@@ -14,8 +14,8 @@ import { containerPaths, MIGRATIONS_DIR, type MigrationPaths, migrationPaths } f
 import { runtimeOf } from "../runtimes/runtime.js";
 import { type DestinationRecord, loadRecord } from "./record.js";
 
-/** They take less than a second, also under emulation. */
-const START_TIMEOUT_MS = 15_000;
+/** They take a second or two under emulation; on a host that has too much to do, many times that. The container runs meanwhile. */
+const START_TIMEOUT_MS = 60_000;
 
 /** Whether a runtime was started for this migration, ahead of time or not. */
 export const wasStarted = ({ job }: MigrationPaths): Promise<boolean> => exists(join(job, "pid"));
