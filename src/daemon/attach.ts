@@ -59,13 +59,7 @@ export class AttachService {
     };
     const { typed, queue } = attachment;
     typed.read(frames).catch((error: unknown) => queue.fail(error));
-    this.#follow(wanted, attachment).then(
-      (exitCode) => {
-        queue.add({ event: "exit", exitCode });
-        queue.end();
-      },
-      (error: unknown) => queue.fail(error),
-    );
+    queue.endWith(this.#follow(wanted, attachment), (exitCode) => ({ event: "exit", exitCode }));
     try {
       yield* queue;
     } finally {

@@ -25,13 +25,7 @@ export async function* streamExec(
     onChunk: (data, { fd }) =>
       queue.push({ event: "data", fd: fd === 2 ? 2 : 1, base64: Buffer.from(data).toString("base64") }),
   });
-  running.then(
-    ({ exitCode }) => {
-      queue.add({ event: "exit", exitCode });
-      queue.end();
-    },
-    (error: unknown) => queue.fail(error),
-  );
+  queue.endWith(running, ({ exitCode }) => ({ event: "exit", exitCode }));
   try {
     yield* queue;
   } finally {

@@ -38,6 +38,17 @@ export class EventQueue<T> implements AsyncIterable<T> {
     this.end();
   }
 
+  /** Ends as `outcome` does: with a last item that is made of its result, or with its error. */
+  endWith<R>(outcome: Promise<R>, last: (result: R) => T): void {
+    outcome.then(
+      (result) => {
+        this.add(last(result));
+        this.end();
+      },
+      (error: unknown) => this.fail(error),
+    );
+  }
+
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void> {
     try {
       while (true) {
