@@ -1,5 +1,6 @@
 /** Containers of other OCI runtimes than runc move as its own do, and the runtime knows them on the other side. */
 import { describe, expect, it } from "vitest";
+import type { ContainerListing } from "../../src/protocol/api.js";
 import { Crashes } from "../support/crash.js";
 import { PsSchema } from "../support/documents.js";
 import { useLab } from "../support/lab.js";
@@ -84,6 +85,38 @@ describe("a container of crun's", () => {
     expect(lines.slice(0, -1)).toEqual(lines.slice(0, -1).map((_, i) => `line ${i + 1}`));
     await loud.remove();
     expect(await crunList("vm-b")).toEqual([]);
+  });
+
+  it("has its health checked and is started again, also on the other side", async () => {
+    const flags = ["--health-cmd", "test -e /fit", "--health-interval", "500ms", "--restart", "always"];
+    const script = "echo up; echo > /fit; while :; do sleep 0.2; done";
+    const extra = ["--runtime", "crun", ...flags];
+    const kept = await Workload.start(host.lab, "vm-a", "kept", ["sh", "-c", script], extra);
+    const seen = (what: string, is: (found: ContainerListing) => boolean): Promise<ContainerListing> =>
+      until(
+        what,
+        async () => {
+          const { containers } = await host.lab.daemon.containers();
+          return containers.find((found) => found.container.spec.name === "kept" && is(found));
+        },
+        { timeoutMs: 60_000, intervalMs: 300 },
+      );
+    const lastCheck = ({ container: { health } }: ContainerListing): string =>
+      health?.results.at(-1)?.startedAt ?? "";
+    await seen("its health", ({ container }) => container.health?.status === "healthy");
+    await kept.migrate("vm-b");
+    const arrived = await seen("its arrival", ({ vm }) => vm === "vm-b");
+    const checked = await seen("a check in vm-b", (found) => lastCheck(found) > lastCheck(arrived));
+    expect(checked.container.health).toMatchObject({ status: "healthy", failingStreak: 0 });
+    await host.lab.guest("vm-b", "kill", "-9", String(checked.container.pid));
+    const again = await seen("another start", ({ container }) => container.restart.count === 1);
+    expect(again).toMatchObject({ vm: "vm-b", container: { spec: { runtime: "crun" } } });
+    await until("it to be up again", async () => (await kept.lines()).length === 2 || undefined, {
+      timeoutMs: 60_000,
+      intervalMs: 300,
+    });
+    expect(await crunList("vm-b")).toEqual(["kept running"]);
+    await kept.remove();
   });
 
   it("is one, and moves again, when CRIU is killed: when it has dumped, or while the restored tasks wait for the commit", async () => {
